@@ -1,0 +1,50 @@
+# Two commands, each sufficient on its own on a machine with Python 3.11 or newer and pip:
+#
+#   make demo   train a small CNN on handwritten digits that four processes augment (examples/digits.py)
+#   make test   lint, types and all tests
+#
+# Both first make a virtual environment in .venv with the versions in constraints.txt, unless one is there and up to date.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint types pytest clean help
+
+help:
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
+
+# TensorFlow reports at length what the machine has not got; level 2 leaves its errors.
+demo: $(INSTALLED)
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python examples/digits.py
+
+test: lint types pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# pyright's wrapper would ask the network whether it is the newest.
+types: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+types: $(INSTALLED)
+	$(BIN)/pyright
+
+pytest: export TF_CPP_MIN_LOG_LEVEL = 2
+pytest: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+# Debian's python3 has ensurepip only where python3-venv is installed; without it, the machine's own pip begins the
+# environment. pip itself is renewed first, since --group is younger than the pip of most machines; and what builds rayfeed
+# is installed rather than fetched for the build, so that it is pinned too.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
+	    $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install pip; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip hatchling editables
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+	    --editable '.[tensorflow,examples]' --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist digits.png
+	find rayfeed tests examples -name __pycache__ -type d -prune -exec rm -rf {} +

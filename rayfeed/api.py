@@ -1,0 +1,206 @@
+"""`fit_generator`, `evaluate_generator` and `predict_generator`.
+
+The first fourteen parameters of `fit_generator` keep the names, order and defaults they had in Keras 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras  # noqa: TC002 - the annotations are read at run time by documentation tools
+
+from rayfeed.options import ProducerOptions, TrainerOptions
+from rayfeed.trainer.session import FeedHistory, OneCall
+
+
+def fit_generator(
+    model: keras.Model,
+    generator: Any,
+    steps_per_epoch: int | None = None,
+    epochs: int = 1,
+    verbose: int | str = 1,
+    callbacks: Any = None,
+    validation_data: Any = None,
+    validation_steps: int | None = None,
+    class_weight: Any = None,
+    max_queue_size: int = 10,
+    workers: int = 1,
+    use_multiprocessing: bool = False,
+    shuffle: bool = True,
+    initial_epoch: int = 0,
+    *,
+    validation_freq: Any = 1,
+    seed: int | None = None,
+    max_queue_bytes: int | None = None,
+    producers: ProducerOptions | None = None,
+    trainer: TrainerOptions | Literal["driver"] | None = None,
+) -> FeedHistory:
+    """Train a model on batches that a generator or Sequence makes in Ray actors.
+
+    The arguments up to `initial_epoch` are those of Keras 2's `Model.fit_generator`, in its order.
+
+    Args:
+        model: A built, compiled Keras model. It ends with the trained weights and optimizer state.
+        generator: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches); a generator
+            object that was not started; or a function that returns a generator or iterator. A batch is
+            ``(inputs, targets)`` or ``(inputs, targets, sample_weights)``.
+        steps_per_epoch: Batches of an epoch. Required for a generator. For a Sequence the default is its length, read
+            again for each pass; with a number, passes follow each other without regard to epochs.
+        epochs: The final epoch: ``initial_epoch=3, epochs=5`` trains epochs 3 and 4.
+        verbose: 0 silent, 1 (or "auto") Keras' progress bar, 2 one line per epoch.
+        callbacks: Keras callbacks. They run beside the model in the trainer; the caller's objects end with their state.
+        validation_data: A Sequence, a generator, ``(x, y)`` or ``(x, y, sample_weights)``.
+        validation_steps: Batches of each validation. Required for a generator, which is one stream: each validation
+            takes its next batches. A Sequence starts at its first batch each time.
+        class_weight: Class number -> weight of its samples in the training loss; multiplies sample weights.
+        max_queue_size: Finished batches that may wait, besides one in each worker's hands.
+        workers: Producers, or threads of one producer without `use_multiprocessing`; 0 runs the source in the trainer.
+        use_multiprocessing: Whether `workers` counts processes over the cluster. Each then runs its own copy of a
+            generator, which asks `rayfeed.get_worker_info` for its share.
+        shuffle: Whether each pass of a Sequence has a fresh random order of its batches; without effect when
+            `steps_per_epoch` is given.
+        initial_epoch: The first epoch, from 0.
+        validation_freq: Validate every so many epochs, or after the epochs of a list, counted from 1.
+        seed: Root of every random order; for a Sequence also seeds `random` and `numpy.random` before each batch.
+        max_queue_bytes: Bound on the bytes of the waiting batches; None for none but `max_queue_size`.
+        producers: What each producer needs of the cluster.
+        trainer: What the trainer needs of the cluster; "driver" trains in this process.
+
+    Returns:
+        Keras' `History`, with the attribute ``feed_stats``, a `rayfeed.FeedStats`.
+
+    Raises:
+        OptionError: An argument is out of range or missing. Nothing was started.
+        SourceError: A source is none, is empty, or cannot be sent; the attribute in question is named.
+        BatchError: The source gave something that is no batch; names worker, pass and index.
+        PlacementError: An actor can never be placed, or was not in time.
+        ProducerDiedError: Producers were lost, and the stream cannot go on.
+        TrainerDiedError: The trainer's process was lost.
+        Exception: What the source, a callback or the model raised, with its own type.
+    """
+    with OneCall(model, trainer) as one:
+        return one.fit_generator(
+            generator,
+            steps_per_epoch,
+            epochs,
+            verbose,
+            callbacks,
+            validation_data,
+            validation_steps,
+            class_weight,
+            max_queue_size,
+            workers,
+            use_multiprocessing,
+            shuffle,
+            initial_epoch,
+            validation_freq=validation_freq,
+            seed=seed,
+            max_queue_bytes=max_queue_bytes,
+            producers=producers,
+        )
+
+
+def evaluate_generator(
+    model: keras.Model,
+    generator: Any,
+    steps: int | None = None,
+    callbacks: Any = None,
+    max_queue_size: int = 10,
+    workers: int = 1,
+    use_multiprocessing: bool = False,
+    verbose: int | str = 0,
+    *,
+    seed: int | None = None,
+    max_queue_bytes: int | None = None,
+    producers: ProducerOptions | None = None,
+    trainer: TrainerOptions | Literal["driver"] | None = None,
+) -> Any:
+    """Evaluate a model on batches that a generator or Sequence makes in Ray actors.
+
+    Args:
+        model: A built, compiled Keras model.
+        generator: As of `fit_generator`.
+        steps: Batches to read. Required for a generator; a Sequence's default is one pass.
+        callbacks: Keras callbacks, run in the trainer.
+        max_queue_size: As of `fit_generator`.
+        workers: As of `fit_generator`.
+        use_multiprocessing: As of `fit_generator`.
+        verbose: 0 silent, 1 (or "auto") Keras' progress bar, 2 one line.
+        seed: As of `fit_generator`.
+        max_queue_bytes: As of `fit_generator`.
+        producers: As of `fit_generator`.
+        trainer: As of `fit_generator`.
+
+    Returns:
+        What ``model.evaluate`` returns: the loss, or a list of loss and metrics.
+
+    Raises:
+        RayfeedError: As of `fit_generator`.
+        Exception: What the source, a callback or the model raised, with its own type.
+    """
+    with OneCall(model, trainer) as one:
+        return one.evaluate_generator(
+            generator,
+            steps,
+            callbacks,
+            max_queue_size,
+            workers,
+            use_multiprocessing,
+            verbose,
+            seed=seed,
+            max_queue_bytes=max_queue_bytes,
+            producers=producers,
+        )
+
+
+def predict_generator(
+    model: keras.Model,
+    generator: Any,
+    steps: int | None = None,
+    callbacks: Any = None,
+    max_queue_size: int = 10,
+    workers: int = 1,
+    use_multiprocessing: bool = False,
+    verbose: int | str = 0,
+    *,
+    seed: int | None = None,
+    max_queue_bytes: int | None = None,
+    producers: ProducerOptions | None = None,
+    trainer: TrainerOptions | Literal["driver"] | None = None,
+) -> Any:
+    """Predict for batches that a generator or Sequence makes in Ray actors.
+
+    Args:
+        model: A built Keras model.
+        generator: As of `fit_generator`; a batch may also be inputs alone. Targets and weights are ignored.
+        steps: Batches to read. Required for a generator; a Sequence's default is one pass.
+        callbacks: Keras callbacks, run in the trainer.
+        max_queue_size: As of `fit_generator`.
+        workers: As of `fit_generator`.
+        use_multiprocessing: As of `fit_generator`.
+        verbose: 0 silent, 1 (or "auto") Keras' progress bar, 2 one line.
+        seed: As of `fit_generator`.
+        max_queue_bytes: As of `fit_generator`.
+        producers: As of `fit_generator`.
+        trainer: As of `fit_generator`.
+
+    Returns:
+        What ``model.predict`` returns: predictions in the order of the source, for each output of the model.
+
+    Raises:
+        RayfeedError: As of `fit_generator`.
+        Exception: What the source, a callback or the model raised, with its own type.
+    """
+    with OneCall(model, trainer) as one:
+        return one.predict_generator(
+            generator,
+            steps,
+            callbacks,
+            max_queue_size,
+            workers,
+            use_multiprocessing,
+            verbose,
+            seed=seed,
+            max_queue_bytes=max_queue_bytes,
+            producers=producers,
+        )

@@ -1,0 +1,63 @@
+"""Every error rayfeed raises of its own accord, in one tree.
+
+    RayfeedError
+    +-- BatchError (ValueError)        a batch that cannot be fed: what was found, and where it was made
+    +-- SourceError (ValueError)       a source that cannot be used or sent, known before anything starts
+    +-- OptionError (ValueError)       an argument or option that cannot hold, known before anything starts
+    +-- PlacementError (RuntimeError)  no node can, or did in time, take an actor
+    +-- ProducerDiedError (RuntimeError)  producers were lost and the stream cannot go on without them
+    +-- TrainerDiedError (RuntimeError)   the trainer's process was lost
+    +-- FeedClosedError (RuntimeError)    a feed was used after `close()`: the caller's doing, not a failure
+    +-- InternalError (AssertionError)    rayfeed broke its own rules: always a bug in rayfeed
+    +-- RemoteTraceback                never raised: the cause of an error that was raised in another process
+
+An exception of the user's own code (source, callback, model) is none of these: it arrives with its own type and
+message, and a `RemoteTraceback` as its cause. All classes take one message, so that all of them can be pickled.
+"""
+
+
+class RayfeedError(Exception):
+    """Root of rayfeed's own errors; not of exceptions raised in user code."""
+
+
+class BatchError(RayfeedError, ValueError):
+    """A batch that cannot be fed. Not an error of the code that made it: that one keeps its own type."""
+
+
+class SourceError(RayfeedError, ValueError):
+    """A source that cannot be used, or cannot travel to a producer. Not about one batch."""
+
+
+class OptionError(RayfeedError, ValueError):
+    """An argument or option that cannot hold. Raised before any process is started."""
+
+
+class PlacementError(RayfeedError, RuntimeError):
+    """No node can take an actor, or none did in time. Not raised for actors that ran and died."""
+
+
+class ProducerDiedError(RayfeedError, RuntimeError):
+    """Producers were lost and the stream cannot continue. Not raised for user exceptions, which cost no producer."""
+
+
+class TrainerDiedError(RayfeedError, RuntimeError):
+    """The trainer's process was lost. Not raised for exceptions of the model or of callbacks."""
+
+
+class FeedClosedError(RayfeedError, RuntimeError):
+    """A feed was used after it was closed. Not the end of a stream, which is `StopIteration`."""
+
+
+class InternalError(RayfeedError, AssertionError):
+    """rayfeed broke its own rules. Always a bug in rayfeed, never in user code: please report it."""
+
+
+class RemoteTraceback(RayfeedError):  # noqa: N818 - it is a cause, and never raised as an error
+    """The traceback of another process, as text. Never raised: it is the `__cause__` of what is."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return "\n" + self.text.rstrip("\n")

@@ -1,0 +1,161 @@
+"""What a caller may ask for, as frozen records checked when they are built.
+
+`ProducerOptions` and `TrainerOptions` say what one actor needs from the cluster; `StreamOptions` gathers the arguments
+that shape one stream of batches, whichever public function they came through. None of them knows Ray.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rayfeed.errors import OptionError
+
+
+@dataclass(frozen=True)
+class ProducerOptions:
+    """What each producer actor needs from the cluster.
+
+    Attributes:
+        num_cpus: CPUs each producer claims. None: 1, or an equal share where the cluster has fewer free CPUs than
+            producers and cannot grow.
+        memory: Bytes of memory each producer claims (Ray's logical ``memory``). None: no claim.
+        resources: Custom Ray resources per producer.
+        label_selector: Ray node labels a producer's node must have, such as ``{"rayfeed.io/role": "producer"}``.
+        env_vars: Environment variables of the producer processes, set before the process starts.
+        max_restarts: How often one producer is replaced after its process or node was lost.
+        start_timeout_s: Seconds a producer may wait for a place and start, while no other producer works.
+    """
+
+    num_cpus: float | None = None
+    memory: int | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    label_selector: Mapping[str, str] = field(default_factory=dict)
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    max_restarts: int = 3
+    start_timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        check_number("ProducerOptions.num_cpus", self.num_cpus, least=0, or_none=True)
+        check_integer("ProducerOptions.memory", self.memory, least=1, or_none=True)
+        check_integer("ProducerOptions.max_restarts", self.max_restarts, least=0)
+        check_number("ProducerOptions.start_timeout_s", self.start_timeout_s, least=0)
+        _check_mappings("ProducerOptions", self)
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """What the trainer actor needs from the cluster.
+
+    Attributes:
+        num_gpus: GPUs it claims. None: 1 where any node has one, else 0.
+        num_cpus: CPUs it claims. None: 1, or half of what is free where that is less than 2.
+        memory: Bytes of memory it claims (Ray's logical ``memory``). None: no claim.
+        resources: Custom Ray resources.
+        label_selector: Ray node labels its node must have.
+        env_vars: Environment variables of its process, set before the process starts.
+        start_timeout_s: Seconds it may wait for a place and start.
+    """
+
+    num_gpus: float | None = None
+    num_cpus: float | None = None
+    memory: int | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    label_selector: Mapping[str, str] = field(default_factory=dict)
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    start_timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        check_number("TrainerOptions.num_gpus", self.num_gpus, least=0, or_none=True)
+        check_number("TrainerOptions.num_cpus", self.num_cpus, least=0, or_none=True)
+        check_integer("TrainerOptions.memory", self.memory, least=1, or_none=True)
+        check_number("TrainerOptions.start_timeout_s", self.start_timeout_s, least=0)
+        _check_mappings("TrainerOptions", self)
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """The arguments that shape one stream of batches.
+
+    Attributes:
+        workers: Producers (`use_multiprocessing`) or threads of one producer; 0 runs the source in line.
+        use_multiprocessing: Whether `workers` counts processes over the cluster instead of threads.
+        max_queue_size: Finished batches that may wait, besides one in each worker's hands.
+        max_queue_bytes: Bound on the bytes of those batches. None: no bound but `max_queue_size`.
+        shuffle: Whether each pass of a Sequence has its own random order of batches.
+        seed: Root of every random order. None: drawn anew for each stream.
+        ordered: Whether batches come in the source's order instead of first made, first delivered.
+        copy: Whether delivered arrays are private and writable instead of views of shared memory.
+        bare_inputs: Whether a batch may be inputs alone.
+    """
+
+    workers: int = 1
+    use_multiprocessing: bool = False
+    max_queue_size: int = 10
+    max_queue_bytes: int | None = None
+    shuffle: bool = False
+    seed: int | None = None
+    ordered: bool = True
+    copy: bool = False
+    bare_inputs: bool = False
+
+    def __post_init__(self) -> None:
+        check_integer("workers", self.workers, least=0)
+        check_integer("max_queue_size", self.max_queue_size, least=1)
+        check_integer("max_queue_bytes", self.max_queue_bytes, least=1, or_none=True)
+        check_integer("seed", self.seed, least=0, or_none=True)
+        for name in ("use_multiprocessing", "shuffle", "ordered", "copy"):
+            check_bool(name, getattr(self, name))
+
+    @property
+    def num_producers(self) -> int:
+        """Producer processes: `workers` of them, or one with `workers` threads, or none."""
+        return self.workers if self.use_multiprocessing else min(self.workers, 1)
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of each producer process."""
+        return 1 if self.use_multiprocessing else max(self.workers, 1)
+
+
+def check_integer(name: str, value: Any, *, least: int, or_none: bool = False) -> None:
+    """Raise `OptionError` unless `value` is a whole number of at least `least` (or None, where allowed)."""
+    if value is None and or_none:
+        return
+    if value is None or isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise OptionError(f"{name} must be a whole number{_or_none(or_none)}, got {value!r} ({type(value).__name__}).")
+    if operator.index(value) < least:
+        raise OptionError(f"{name} must be at least {least}, got {value}.")
+
+
+def check_number(name: str, value: Any, *, least: float, or_none: bool = False) -> None:
+    """Raise `OptionError` unless `value` is a number of at least `least` (or None, where allowed)."""
+    if value is None and or_none:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise OptionError(f"{name} must be a number{_or_none(or_none)}, got {value!r} ({type(value).__name__}).")
+    if not value >= least:
+        raise OptionError(f"{name} must be at least {least}, got {value}.")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raise `OptionError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be True or False, got {value!r} ({type(value).__name__}).")
+
+
+def _or_none(or_none: bool) -> str:  # noqa: FBT001 - private, one use
+    return " or None" if or_none else ""
+
+
+def _check_mappings(owner: str, options: ProducerOptions | TrainerOptions) -> None:
+    for name, kind in (("resources", (int, float)), ("label_selector", str), ("env_vars", str)):
+        value = getattr(options, name)
+        if not isinstance(value, Mapping):
+            raise OptionError(f"{owner}.{name} must be a dict, got {value!r} ({type(value).__name__}).")
+        for key, member in value.items():
+            if not isinstance(key, str) or not isinstance(member, kind):
+                wanted = "a number" if name == "resources" else "a string"
+                raise OptionError(f"{owner}.{name}[{key!r}] must be {wanted}, got {member!r}.")

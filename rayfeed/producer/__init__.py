@@ -1,0 +1,1 @@
+"""Producers: actors that run a source and answer tickets with frames, and the pool that keeps them."""

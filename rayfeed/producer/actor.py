@@ -1,0 +1,67 @@
+"""The Ray actor around a `Maker`. It hosts, and adds nothing but process matters.
+
+Two groups of threads: "data" makes batches, in order where it has one thread; "control" answers while "data" is busy.
+Restarts and retries are off: the pool replaces producers, and the window issues lost tickets again, because Ray's own
+restart would run user code behind their backs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import ray
+
+from rayfeed.producer.maker import Maker
+from rayfeed.producer.messages import Answer, Opened, Payload, SourceRecord, Ticket
+
+
+class Producer:
+    """One producer process.
+
+    Args:
+        worker: Its number in the pool, from 0; a replacement has the number of the one it replaces.
+    """
+
+    def __init__(self, worker: int) -> None:
+        # An actor without GPUs still sees the node's; a framework imported by user code would claim memory on them.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        self._node = ray.util.get_node_ip_address()
+        self._worker = worker
+        self._maker = Maker(worker, f"node {self._node}, pid {os.getpid()}")
+        self._held = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"rayfeed.Producer({self._worker})"
+
+    @ray.method(concurrency_group="control")
+    def open(self) -> Opened:
+        """Tell that the process is up. Called once, by the pool, before any ticket."""
+        return Opened(self._node, ray.get_runtime_context().get_node_id(), os.getpid())
+
+    @ray.method(concurrency_group="control")
+    def hold(self) -> None:
+        """Answer never: the pool learns of this process' death by the call's failure, also while it is idle."""
+        self._held.wait()
+
+    @ray.method(concurrency_group="data")
+    def make(self, ticket: Ticket, record: SourceRecord, state: tuple[Any]) -> Answer:
+        """Make a ticket's batches. Called by the feed, pipelined.
+
+        Args:
+            ticket: What to make.
+            record: The stream's source.
+            state: The source's `Payload` in the ticket's version, in a tuple so that Ray does not fetch it unasked.
+        """
+
+        def fetch() -> Any:
+            payload: Payload = ray.get(state[0])
+            return memoryview(payload.data)
+
+        return self._maker.make(ticket, record, fetch)
+
+    @ray.method(concurrency_group="data")
+    def close_stream(self, stream: int) -> None:
+        """Let go of a stream's source. Called once per stream by the pool, after its last ticket."""
+        self._maker.close_stream(stream)

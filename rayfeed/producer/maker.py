@@ -1,0 +1,171 @@
+"""The producer's work without Ray: open sources, make the batches of a ticket, lay them into a frame.
+
+One `Maker` lives in each producer process. `make` may be called from several threads for Sequences; a generator's
+tickets come one at a time and in order, which the pool guarantees by giving such a producer one thread. Each stream's
+first batch decides its schema; later batches must conform to it.
+
+    source --make--> batch --flatten--> arrays --conform--> flats --encode--> frame
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from rayfeed.batch import flatten
+from rayfeed.errors import InternalError
+from rayfeed.frame.codec import encode
+from rayfeed.frame.schema import FrameSchema, conform
+from rayfeed.producer.messages import Answer, Ended, Made, Raised, Run, SourceRecord, Ticket
+from rayfeed.source.failure import Failure
+from rayfeed.source.seeding import seed_batch, worker_seed
+from rayfeed.source.shipping import unpack
+from rayfeed.source.stream import GeneratorSource, SequenceSource, open_source
+from rayfeed.source.worker_info import WorkerInfo, running_in
+
+
+@dataclass
+class _Opened:
+    """One stream's source in this process."""
+
+    record: SourceRecord
+    source: SequenceSource | GeneratorSource
+    version: int
+    schema: FrameSchema | None = None
+    asked: bool = False
+
+
+def keep_as_made(arrays: list[np.ndarray]) -> None:
+    """Copy, in place of the list, the arrays that user code could still write to while it makes the next batch.
+
+    A generator may fill the same buffer again and again, and `encode` sees the batches only when all are made. An array
+    that nobody else refers to, or a view of one, stays without a copy: two references are the list's and the call's.
+    """
+    for place in range(len(arrays)):
+        if getrefcount(arrays[place]) > 2 or not _owns_memory(arrays[place]):
+            arrays[place] = arrays[place].copy(order="K")
+
+
+def _owns_memory(array: np.ndarray) -> bool:
+    """Whether the array's memory is its own, or its base's that nobody else holds."""
+    if array.base is None:
+        return True
+    # Two references to the base: the view's and the call's argument.
+    return isinstance(array.base, np.ndarray) and array.base.base is None and getrefcount(array.base) == 2
+
+
+class Maker:
+    """Makes the batches of tickets in one process.
+
+    Args:
+        worker: This producer's number.
+        place: Its node and process for messages: ``"node 10.0.4.17, pid 8812"``.
+    """
+
+    def __init__(self, worker: int, place: str) -> None:
+        self.worker = worker
+        self.place = place
+        self._opened: dict[int, _Opened] = {}
+        self._lock = threading.Lock()
+
+    def make(self, ticket: Ticket, record: SourceRecord, state: Any) -> Answer:
+        """Make a ticket's batches.
+
+        Args:
+            ticket: What to make.
+            record: The stream's source, as described by the feed.
+            state: A function that gives the source's cloudpickle bytes in the ticket's version; called only when this
+                process does not hold that version yet.
+
+        Returns:
+            `Made`, `Ended` or `Raised`; user exceptions never leave this method as exceptions.
+        """
+        # A generator lane's identity counts, not the producer's: lane k is copy k even where one producer holds it.
+        info = WorkerInfo(
+            ticket.lane if not record.info.is_sequence else self.worker,
+            record.num_lanes,
+            worker_seed(record.root, ticket.lane if not record.info.is_sequence else self.worker),
+        )
+        flats: list[list[np.ndarray]] = []
+        produce_s = 0.0
+        with running_in(info) as place:
+            event: Failure | None = None
+            ended = False
+            opened: _Opened | None = None
+            where = f"{self._describe(record)}, opening {record.name}"
+            try:
+                opened = self._open(ticket, record, state)
+                for offset, index in enumerate(ticket.indices):
+                    where = self._where(record, ticket, ticket.first + offset, index)
+                    if record.seeded and record.info.is_sequence:
+                        seed_batch(record.root, ticket.pass_index, index)
+                    started = time.perf_counter()
+                    batch = self._next(opened.source, index)
+                    produce_s += time.perf_counter() - started
+                    if batch is GeneratorSource.END:
+                        ended = True
+                        break
+                    flats.append(self._checked(opened, batch, where))
+                    del batch
+                    if offset + 1 < len(ticket.indices):
+                        keep_as_made(flats[-1])
+            except Exception as error:  # noqa: BLE001 - whatever user code raises is its owner's to see
+                event = Failure.of(error, where)
+            if opened is not None and place is not None:
+                opened.asked = opened.asked or place.asked
+        started = time.perf_counter()
+        frame = encode(flats, opened.schema) if opened is not None and opened.schema is not None and flats else None
+        encode_s = time.perf_counter() - started
+        run = Run(frame, len(flats), produce_s, encode_s, opened.asked if opened is not None else False)
+        if event is not None:
+            return Raised(run, event)
+        return Ended(run) if ended else Made(run)
+
+    def close_stream(self, stream: int) -> None:
+        """Forget a stream's source; a generator runs its ``finally`` blocks."""
+        with self._lock:
+            opened = self._opened.pop(stream, None)
+        if opened is not None and isinstance(opened.source, GeneratorSource):
+            opened.source.close()
+
+    def _open(self, ticket: Ticket, record: SourceRecord, state: Any) -> _Opened:
+        with self._lock:
+            opened = self._opened.get(ticket.stream)
+            if opened is not None and (opened.version == ticket.version or not record.info.is_sequence):
+                return opened
+            # A new object, never a change of the old one: another thread may still be making a batch with it.
+            source = open_source(unpack(state()), record.info)
+            schema = opened.schema if opened is not None else None
+            opened = _Opened(record, source, ticket.version, schema)
+            self._opened[ticket.stream] = opened
+            return opened
+
+    @staticmethod
+    def _next(source: SequenceSource | GeneratorSource, index: int) -> Any:
+        match source:
+            case SequenceSource():
+                return source.make(index)
+            case GeneratorSource():
+                return source.make()
+            case _:
+                raise InternalError(f"unknown source {source!r}")
+
+    def _checked(self, opened: _Opened, batch: Any, where: str) -> list[np.ndarray]:
+        structure, arrays = flatten(batch, where=where, bare_inputs=opened.record.bare_inputs)
+        if opened.schema is None:
+            opened.schema = FrameSchema.of(structure, arrays)
+        conform(opened.schema, structure, arrays, where=where)
+        return arrays
+
+    def _describe(self, record: SourceRecord) -> str:
+        return f"producer {self.worker} ({self.place})"
+
+    def _where(self, record: SourceRecord, ticket: Ticket, position: int, index: int) -> str:
+        if record.info.is_sequence:
+            return f"{self._describe(record)}, {record.name}: batch {index} of pass {ticket.pass_index}"
+        return f"{self._describe(record)}, {record.name}: batch {position}"

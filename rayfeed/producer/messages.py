@@ -1,0 +1,132 @@
+"""What crosses between the feed and its producers. Nothing else does.
+
+The feed sends a `Ticket`; the producer answers with exactly one of `Made`, `Ended`, `Raised`. Each carries a `Run`: the
+batches that were made before the answer's event, which are delivered first, so that an error or an end comes at the
+same place in the stream as in a plain loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rayfeed.frame.codec import Frame
+from rayfeed.source.failure import Failure
+from rayfeed.source.stream import SourceInfo
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The order for a run of consecutive batches.
+
+    Attributes:
+        number: This ticket's own number in its stream; a ticket issued again keeps it.
+        stream: Which of the pool's streams it belongs to.
+        pass_index: Which traversal of a Sequence, from 0; 0 for generators.
+        first: Place of its first batch in the pass, or in the lane of one generator copy.
+        indices: What to ask the Sequence for, one per batch; for generators as many places.
+        lane: Which generator copy; 0 for a Sequence.
+        version: Which state of the Sequence makes it: how many `on_epoch_end` came before.
+        attempt: 0, and one more each time it is issued again.
+    """
+
+    number: int
+    stream: int
+    pass_index: int
+    first: int
+    indices: tuple[int, ...]
+    lane: int = 0
+    version: int = 0
+    attempt: int = 0
+
+    def __str__(self) -> str:
+        last = self.first + len(self.indices) - 1
+        places = f"batch {self.first}" if last == self.first else f"batches {self.first} to {last}"
+        return f"{places} of pass {self.pass_index}"
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """A source on its way to a producer.
+
+    Attributes:
+        info: What it is.
+        name: The caller's name for it ("generator", "validation_data"), for messages.
+        root: The stream's root seed.
+        seeded: Whether the caller gave a seed, so that each batch is seeded.
+        bare_inputs: Whether a batch may be inputs alone.
+        num_lanes: How many producers run a copy of it.
+    """
+
+    info: SourceInfo
+    name: str
+    root: int
+    seeded: bool
+    bare_inputs: bool
+    num_lanes: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Batches made for one ticket, in one frame.
+
+    Attributes:
+        frame: The batches; None where there is none.
+        num_batches: How many.
+        produce_s: Seconds in user code.
+        encode_s: Seconds laying them into the frame.
+        asked: Whether user code asked for its worker info.
+    """
+
+    frame: Frame | None
+    num_batches: int
+    produce_s: float
+    encode_s: float
+    asked: bool
+
+
+@dataclass(frozen=True)
+class Made:
+    """All batches of the ticket."""
+
+    run: Run
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The stream ended after the run's batches."""
+
+    run: Run
+
+
+@dataclass(frozen=True)
+class Raised:
+    """User code raised while making the batch after the run's."""
+
+    run: Run
+    failure: Failure
+
+
+Answer = Made | Ended | Raised
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A producer is ready to take tickets.
+
+    Attributes:
+        node: Its node's address.
+        node_id: Its node, as Ray names it.
+        pid: Its process.
+    """
+
+    node: str
+    node_id: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A user object in the store: its cloudpickle bytes as a uint8 array, which Ray hands over without a copy."""
+
+    data: Any

@@ -1,0 +1,160 @@
+"""Whether and where an actor can be placed, from the numbers Ray knows, before it is asked to.
+
+Ray lets a request that no node can ever hold wait for ever; here it is refused at once, with the numbers. Where an
+autoscaler may bring larger nodes it is left to wait, and the caller is told (contract F5).
+
+An actor that names no CPUs gets 1 where the cluster has them. On a smaller cluster, such as one laptop, all producers
+of a call share half of what is free, because a claim only rations: the user asked for the processes.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray._private.state import state as global_state
+
+from rayfeed.errors import PlacementError
+from rayfeed.options import ProducerOptions, TrainerOptions
+
+CLAIM_RESOLUTION = 10_000
+"""Ray counts resources in ten-thousandths."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one actor asks of a node.
+
+    Attributes:
+        num_cpus: CPUs.
+        num_gpus: GPUs.
+        memory: Bytes; None for no claim.
+        resources: Custom resources.
+        label_selector: Labels the node must have.
+        env_vars: Environment variables of the process.
+    """
+
+    num_cpus: float
+    num_gpus: float = 0.0
+    memory: int | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    label_selector: Mapping[str, str] = field(default_factory=dict)
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+
+    def amounts(self) -> dict[str, float]:
+        """The claim in Ray's names of resources, zeros left out."""
+        named = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": float(self.memory or 0), **self.resources}
+        return {name: amount for name, amount in named.items() if amount > 0}
+
+    def actor_options(self) -> dict[str, Any]:
+        """The claim as keyword arguments of an actor's ``options``."""
+        options: dict[str, Any] = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        if self.memory is not None:
+            options["memory"] = self.memory
+        if self.resources:
+            options["resources"] = dict(self.resources)
+        if self.label_selector:
+            options["label_selector"] = dict(self.label_selector)
+        if self.env_vars:
+            options["runtime_env"] = {"env_vars": dict(self.env_vars)}
+        return options
+
+    def __str__(self) -> str:
+        return ", ".join(_amount(name, amount) for name, amount in self.amounts().items()) or "no resources"
+
+
+def producer_claim(options: ProducerOptions, num_producers: int) -> Claim:
+    """The claim of each of `num_producers` producers.
+
+    Raises:
+        PlacementError: No node could ever hold one, and the cluster cannot grow.
+    """
+    num_cpus = options.num_cpus
+    if num_cpus is None:
+        free = ray.available_resources().get("CPU", 0.0)
+        enough = free >= num_producers or can_grow()
+        num_cpus = 1.0 if enough else _floor(min(1.0, free / (2 * max(num_producers, 1))))
+    claim = Claim(
+        num_cpus=num_cpus,
+        memory=options.memory,
+        resources=options.resources,
+        label_selector=options.label_selector,
+        env_vars=options.env_vars,
+    )
+    refuse_impossible(claim, what="a producer", options="ProducerOptions")
+    return claim
+
+
+def trainer_claim(options: TrainerOptions) -> Claim:
+    """The trainer's claim.
+
+    Raises:
+        PlacementError: No node could ever hold it, and the cluster cannot grow.
+    """
+    num_cpus = options.num_cpus
+    if num_cpus is None:
+        free = ray.available_resources().get("CPU", 0.0)
+        num_cpus = 1.0 if free >= 2 or can_grow() else _floor(free / 2)
+    num_gpus = options.num_gpus
+    if num_gpus is None:
+        num_gpus = 1.0 if any(node["Resources"].get("GPU", 0) >= 1 for node in _nodes()) else 0.0
+    claim = Claim(
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        memory=options.memory,
+        resources=options.resources,
+        label_selector=options.label_selector,
+        env_vars=options.env_vars,
+    )
+    refuse_impossible(claim, what="the trainer", options="TrainerOptions")
+    return claim
+
+
+def refuse_impossible(claim: Claim, *, what: str, options: str) -> None:
+    """Raise `PlacementError` if no node could hold the claim even when empty; only warn where the cluster can grow.
+
+    Label selectors are Ray's to match: they are not judged here.
+    """
+    nodes = _nodes()
+    wanted = claim.amounts()
+    if any(all(node["Resources"].get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
+        return
+    have = "; ".join(f"{node['NodeManagerAddress']}: {_described(node['Resources'], wanted)}" for node in nodes)
+    message = f"{what} claims {claim}, more than any node of the cluster has ({have})."
+    if can_grow():
+        warnings.warn(f"rayfeed: {message} Waiting for the autoscaler to add such a node.", stacklevel=2)
+        return
+    raise PlacementError(f"{message}\n  It would wait for ever: lower {options}, or add such a node.")
+
+
+def can_grow() -> bool:
+    """Whether an autoscaler is configured: what the cluster may become, if anything says so."""
+    # Ray's own libraries ask this object; nothing public tells.
+    return bool(global_state.get_max_resources_from_cluster_config())
+
+
+def describe_free() -> str:
+    """What the cluster has and what of it is free, for messages."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    names = sorted({"CPU", *(name for name in total if name == "GPU")})
+    return ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name}" for name in names)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _described(resources: Mapping[str, float], wanted: Mapping[str, float]) -> str:
+    return ", ".join(_amount(name, resources.get(name, 0.0)) for name in wanted)
+
+
+def _amount(name: str, amount: float) -> str:
+    return f"{amount / 2**30:.1f} GiB memory" if name == "memory" else f"{amount:g} {name}"
+
+
+def _floor(amount: float) -> float:
+    return math.floor(amount * CLAIM_RESOLUTION) / CLAIM_RESOLUTION

@@ -1,0 +1,252 @@
+"""The producers of one call: start, place, watch, replace, end.
+
+The pool lives in the feed's process and is used by one thread, its driver's. Ray's threads only post events to that
+driver: `Up` when a producer answers for the first time, `Down` when its process is known to be gone (a call that is
+never answered fails then, also for an idle producer). A producer has a number, its *worker*; a replacement has the same
+number and a new *life*, so that news of the dead one cannot be taken for news of the living.
+
+    waiting --Up--> working --Down--> waiting (replaced) ... until max_restarts --> gone
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    ActorUnschedulableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from rayfeed.errors import PlacementError, ProducerDiedError
+from rayfeed.options import ProducerOptions
+from rayfeed.producer.actor import Producer
+from rayfeed.producer.messages import Opened, SourceRecord, Ticket
+from rayfeed.producer.placement import Claim, describe_free
+
+END_TIMEOUT_S = 10.0
+"""How long the end of killed processes is waited for; Ray takes some milliseconds."""
+
+
+@dataclass(frozen=True)
+class Up:
+    """A producer took its place and answers."""
+
+    worker: int
+    life: int
+    opened: Opened
+
+
+@dataclass(frozen=True)
+class Down:
+    """A producer's process is gone, or never came."""
+
+    worker: int
+    life: int
+    error: BaseException
+
+
+PoolEvent = Up | Down
+
+
+class State(Enum):
+    """Where a producer stands."""
+
+    WAITING = "waiting"
+    WORKING = "working"
+    GONE = "gone"
+
+
+@dataclass
+class _Member:
+    """One producer, in its current life."""
+
+    worker: int
+    life: int = 0
+    state: State = State.WAITING
+    since: float = 0.0
+    actor: Any = None
+    held: concurrent.futures.Future[Any] | None = None
+    opened: Opened | None = None
+
+    def __str__(self) -> str:
+        place = f" (node {self.opened.node}, pid {self.opened.pid})" if self.opened is not None else ""
+        return f"producer {self.worker}{place}"
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether a failed call means that its producer, or its result, was lost, and the ticket can be made elsewhere.
+
+    The order matters: Ray's `RayTaskError` takes on the class of what user code raised, which may be anything.
+    """
+    if isinstance(error, RayTaskError):
+        return False
+    return isinstance(
+        error,
+        (
+            RayActorError,
+            ObjectLostError,
+            NodeDiedError,
+            WorkerCrashedError,
+            OutOfMemoryError,
+            ActorUnschedulableError,
+        ),
+    )
+
+
+class Pool:
+    """Producers that run any number of streams' sources.
+
+    Args:
+        num_producers: How many.
+        num_threads: Threads of each that make batches; 1 keeps calls in order.
+        claim: What each needs of its node.
+        options: Restarts and deadlines.
+        post: Takes events to the driver; called from Ray's threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_producers: int,
+        num_threads: int,
+        claim: Claim,
+        options: ProducerOptions,
+        post: Callable[[PoolEvent], None],
+    ) -> None:
+        self.num_threads = num_threads
+        self.num_lost = 0
+        self._claim = claim
+        self._options = options
+        self._post = post
+        self._members = [_Member(worker) for worker in range(num_producers)]
+        self._waited_since = time.monotonic()
+        settings: dict[str, Any] = {
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "enable_task_events": False,
+            "scheduling_strategy": "SPREAD",
+            "concurrency_groups": {"data": num_threads, "control": 2},
+        }
+        decorate: Any = ray.remote(**settings, **claim.actor_options())
+        self._actor_class: Any = decorate(Producer)
+
+    def start(self) -> None:
+        """Ask for all producers; they report by `Up` as they come."""
+        for member in self._members:
+            self._launch(member)
+
+    def submit(self, worker: int, ticket: Ticket, record: SourceRecord, state: Any) -> tuple[Any, int]:
+        """Send a ticket to a working producer.
+
+        Returns:
+            The answer's reference, and the producer's life, to compare when the answer comes.
+        """
+        member = self._members[worker]
+        return member.actor.make.remote(ticket, record, (state,)), member.life
+
+    def close_stream(self, stream: int) -> None:
+        """Let producers that work forget a stream's source."""
+        for member in self._members:
+            if member.state is State.WORKING:
+                member.actor.close_stream.remote(stream)
+
+    def on_up(self, event: Up) -> bool:
+        """Take note of a producer that came; False if it is of an earlier life."""
+        member = self._members[event.worker]
+        if event.life != member.life or member.state is not State.WAITING:
+            return False
+        member.state, member.opened = State.WORKING, event.opened
+        return True
+
+    def on_down(self, event: Down) -> bool:
+        """Take note of a lost producer and replace it while its restarts last; False if it is of an earlier life.
+
+        Raises:
+            ProducerDiedError: It was the last one, and may not be replaced.
+        """
+        member = self._members[event.worker]
+        if event.life != member.life or member.state is State.GONE:
+            return False
+        self.num_lost += 1
+        ray.kill(member.actor)  # a producer that is cut off, or whose answer is lost, may live: it must not go on
+        described = str(member)
+        if member.life >= self._options.max_restarts:
+            member.state, member.actor = State.GONE, None
+            if all(other.state is State.GONE for other in self._members):
+                raise ProducerDiedError(
+                    f"{described} died, and it was the last one: {event.error}\n"
+                    f"  Not replaced: {member.life} of {self._options.max_restarts} restarts are used "
+                    "(ProducerOptions.max_restarts).\n"
+                    "  A process that dies without a Python error was often killed for its memory: raise "
+                    "ProducerOptions.memory or use smaller batches."
+                ) from event.error
+            return True
+        if not any(other.state is State.WORKING for other in self._members if other is not member):
+            self._waited_since = time.monotonic()
+        member.life += 1
+        self._launch(member)
+        return True
+
+    def check_start(self) -> None:
+        """Raise `PlacementError` when no producer works and the deadline for starting one has passed."""
+        if any(member.state is State.WORKING for member in self._members):
+            return
+        waited_s = time.monotonic() - self._waited_since
+        if waited_s > self._options.start_timeout_s:
+            raise PlacementError(
+                f"no producer found a place in {waited_s:.0f} s: each claims {self._claim}, and the cluster has "
+                f"{describe_free()} free.\n"
+                "  Wait for other jobs to end, lower ProducerOptions.num_cpus, or raise "
+                f"ProducerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
+            )
+
+    def working(self) -> list[int]:
+        """The producers that take tickets now."""
+        return [member.worker for member in self._members if member.state is State.WORKING]
+
+    def describe(self, worker: int) -> str:
+        """A producer's number, node and process, for messages."""
+        return str(self._members[worker])
+
+    def close(self) -> None:
+        """End every producer process and wait until it is gone."""
+        held = []
+        for member in self._members:
+            if member.actor is not None and ray.is_initialized():
+                ray.kill(member.actor)
+                if member.held is not None:
+                    held.append(member.held)
+            member.state, member.actor = State.GONE, None
+        if ray.is_initialized():
+            concurrent.futures.wait(held, timeout=END_TIMEOUT_S)
+
+    def _launch(self, member: _Member) -> None:
+        member.state, member.opened, member.since = State.WAITING, None, time.monotonic()
+        worker, life = member.worker, member.life
+        member.actor = self._actor_class.remote(worker)
+
+        def on_open(future: concurrent.futures.Future[Any]) -> None:
+            if future.exception() is None:
+                self._post(Up(worker, life, future.result()))
+
+        def on_gone(future: concurrent.futures.Future[Any]) -> None:
+            error = future.exception()
+            if error is not None:
+                self._post(Down(worker, life, error))
+
+        # The holding call goes first: a producer that dies while it opens is reported by it, once.
+        held: concurrent.futures.Future[Any] = member.actor.hold.remote().future()
+        held.add_done_callback(on_gone)
+        member.held = held
+        member.actor.open.remote().future().add_done_callback(on_open)

@@ -1,0 +1,298 @@
+r"""The thread that drives the windows: events in, instructions carried out.
+
+One conductor owns one pool of producers and any number of streams that share it (training and validation). Everything
+that happens to them is an event in one queue, and one thread, this one, handles them in turn; so windows and pool need
+no locks. Consumers stand at the other end of a queue per stream.
+
+    pool ---Up, Down---------\                                  /--tickets--> producers
+    producers ---Answered-----+--> events --> window.answered --+
+    consumers ---Consumed----/                  window.issue     \--batches--> stream.out --> consumer
+
+A ticket's answer is fetched by Ray's own thread the moment it is there (`future`), which pulls the frame to this node
+at once: a frame that reached this node survives its producer's node.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import ray
+
+from rayfeed.errors import BatchError, InternalError, ProducerDiedError, RayfeedError
+from rayfeed.frame.codec import decode
+from rayfeed.options import ProducerOptions
+from rayfeed.producer.messages import Ended, Made, Payload, Raised, SourceRecord, Ticket
+from rayfeed.producer.placement import Claim
+from rayfeed.producer.pool import Down, Pool, Up, is_loss
+from rayfeed.queue.canonical import CanonicalCopy
+from rayfeed.queue.events import Answered, Consumed, HookDone, NextPass, Stop, StreamClosed, StreamStarted
+from rayfeed.queue.lane_window import LaneWindow
+from rayfeed.queue.sequence_window import SequenceWindow
+from rayfeed.queue.stream import StreamState
+from rayfeed.queue.window import StreamFailed
+from rayfeed.source.failure import Failure
+
+WATCH_INTERVAL_S = 1.0
+"""How often deadlines are looked at while nothing happens; all else is driven by events."""
+
+JOIN_TIMEOUT_S = 30.0
+"""How long `close` waits for the thread: it may be inside one Ray call."""
+
+
+class Conductor:
+    """Drives one pool and its streams; see the module's docstring.
+
+    Args:
+        num_producers: Producers of the pool.
+        num_threads: Threads of each.
+        claim: What each claims of its node.
+        options: Restarts and deadlines.
+    """
+
+    def __init__(self, *, num_producers: int, num_threads: int, claim: Claim, options: ProducerOptions) -> None:
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._pool = Pool(
+            num_producers=num_producers, num_threads=num_threads, claim=claim, options=options, post=self._events.put
+        )
+        self._streams: dict[int, StreamState] = {}
+        self._numbers = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="rayfeed-conductor", daemon=True)
+
+    def open_stream(self, record: SourceRecord, payload: bytes, make_window: Callable[[int], Any]) -> StreamState:
+        """Add a stream; it makes nothing until `start_stream`. Called by the consumer's thread.
+
+        Args:
+            record: The stream's source.
+            payload: The source's cloudpickle bytes.
+            make_window: Gives the stream's window for its number.
+        """
+        number, self._numbers = self._numbers, self._numbers + 1
+        state = StreamState(
+            number=number,
+            record=record,
+            window=make_window(number),
+            source_ref=ray.put(as_payload(payload)),
+            canonical=CanonicalCopy(number, record, payload, self._events.put) if record.info.has_epoch_end else None,
+        )
+        self._streams[number] = state
+        return state
+
+    def start(self) -> None:
+        """Start the producers and the thread."""
+        self._pool.start()
+        self._thread.start()
+
+    def start_stream(self, number: int) -> None:
+        """Let a stream make batches."""
+        self._events.put(StreamStarted(number))
+
+    def consumed(self, number: int, num_batches: int) -> None:
+        """The consumer took batches of a stream."""
+        self._events.put(Consumed(number, num_batches))
+
+    def close_stream(self, number: int) -> None:
+        """Drop a stream; its producers go on with others."""
+        self._events.put(StreamClosed(number))
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs; a consumer that waits asks, so that it never waits for a dead one."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """End the thread and every producer; may be called twice, and from any thread."""
+        if self._closed:
+            return
+        self._closed = True
+        self._events.put(Stop())
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(JOIN_TIMEOUT_S)
+
+    @property
+    def num_lost(self) -> int:
+        """Producers lost so far."""
+        return self._pool.num_lost
+
+    def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    event = self._events.get(timeout=WATCH_INTERVAL_S)
+                except queue.Empty:
+                    self._pool.check_start()
+                    continue
+                if isinstance(event, Stop):
+                    return
+                self._handle(event)
+        except RayfeedError as error:
+            self._fail_all(error)
+        except BaseException as error:  # noqa: BLE001 - this thread is the only one that could report it
+            failure = InternalError(f"the conductor's thread failed: {error!r}. Please report this.")
+            failure.__cause__ = error
+            self._fail_all(failure)
+        finally:
+            self._pool.close()
+            for state in self._streams.values():
+                if state.canonical is not None:
+                    state.canonical.close()
+
+    def _fail_all(self, error: BaseException) -> None:
+        for state in self._streams.values():
+            state.out.put(StreamFailed(error))
+
+    def _handle(self, event: Any) -> None:
+        match event:
+            case Answered():
+                self._on_answer(event)
+            case Consumed(stream, num_batches):
+                state = self._streams.get(stream)
+                if state is not None:
+                    state.window.consumed(num_batches)
+                    self._pump(state)
+            case Up(worker):
+                if self._pool.on_up(event):
+                    for state in list(self._streams.values()):
+                        if state.started:
+                            state.window.worker_ready(worker, self._pool.num_threads)
+                            self._pump(state)
+            case Down():
+                self._on_down(event)
+            case HookDone(stream):
+                state = self._streams.get(stream)
+                if state is not None:
+                    self._on_hook(state, event)
+            case StreamStarted(stream):
+                state = self._streams.get(stream)
+                if state is not None:
+                    state.started = True
+                    for worker in self._pool.working():
+                        state.window.worker_ready(worker, self._pool.num_threads)
+                    self._pump(state)
+            case StreamClosed(stream):
+                state = self._streams.pop(stream, None)
+                if state is not None:
+                    self._pool.close_stream(stream)
+                    if state.canonical is not None:
+                        state.canonical.close()
+            case _:
+                raise InternalError(f"unknown event {event!r}")
+
+    def _on_answer(self, event: Answered) -> None:
+        state = self._streams.get(event.stream)
+        if state is None:
+            return
+        if event.error is not None:
+            if not is_loss(event.error):
+                raise InternalError(f"a producer's call failed by no fault of its process: {event.error!r}")
+            # Whichever news of a loss comes first ends that life of the producer; the rest is of an earlier life then.
+            self._on_down(Down(event.worker, event.life, event.error))
+            return
+        answer = event.answer
+        ended, failure = False, None
+        match answer:
+            case Made(run):
+                pass
+            case Ended(run):
+                ended = True
+            case Raised(run, failure):
+                pass
+            case _:
+                raise InternalError(f"unknown answer {answer!r}")
+        error = failure.error() if failure is not None else None
+        reader = None
+        num_batches = run.num_batches
+        if run.frame is not None:
+            try:
+                reader = decode(run.frame)
+                state.conform(reader.schema, f"{self._pool.describe(event.worker)}, {event.ticket}")
+            except BatchError as refusal:
+                error, num_batches = refusal, 0
+        first = state.window.answered(
+            event.worker,
+            event.ticket,
+            payload=(event.ticket, reader),
+            num_batches=num_batches,
+            num_bytes=run.frame.num_bytes if run.frame is not None else 0,
+            seconds=run.produce_s,
+            ended=ended,
+            failure=error,
+        )
+        if first:
+            state.note(event.ticket, run)
+        self._pump(state)
+
+    def _on_down(self, event: Down) -> None:
+        description = self._pool.describe(event.worker)
+        if not self._pool.on_down(event):
+            return
+        for state in list(self._streams.values()):
+            window = state.window
+            if isinstance(window, LaneWindow) and window.breaks(event.worker):
+                state.out.put(
+                    StreamFailed(
+                        _with_cause(
+                            ProducerDiedError(
+                                f"{description} died while it ran {state.record.name}, a generator "
+                                f"({state.record.info.type_name}); its position in the stream is lost.\n"
+                                "  A Sequence in its place would go on: its batches can be made again elsewhere."
+                            ),
+                            event.error,
+                        )
+                    )
+                )
+                window.over = True
+                continue
+            window.worker_lost(event.worker)
+            self._pump(state)
+
+    def _on_hook(self, state: StreamState, event: HookDone) -> None:
+        window = state.window
+        match event.result:
+            case Failure():
+                state.out.put(StreamFailed(event.result.error()))
+                window.over = True
+            case NextPass(length, payload):
+                if not isinstance(window, SequenceWindow):
+                    raise InternalError(f"a hook ran for stream {state.number}, which has no passes")
+                state.source_ref = ray.put(as_payload(payload))
+                window.pass_ready(length)
+                self._pump(state)
+
+    def _pump(self, state: StreamState) -> None:
+        """Carry out what the window wants now."""
+        if not state.started:
+            return
+        window = state.window
+        for worker, ticket in window.issue():
+            self._send(state, worker, ticket)
+        for delivery in window.deliver():
+            state.out.put(delivery)
+        if isinstance(window, SequenceWindow):
+            pass_index = window.wants_hook()
+            if pass_index is not None and state.canonical is not None:
+                state.canonical.run_hook(pass_index)
+
+    def _send(self, state: StreamState, worker: int, ticket: Ticket) -> None:
+        ref, life = self._pool.submit(worker, ticket, state.record, state.source_ref)
+
+        def on_done(future: concurrent.futures.Future[Any]) -> None:
+            error = future.exception()
+            answer = None if error is not None else future.result()
+            self._events.put(Answered(state.number, worker, life, ticket, answer, error))
+
+        ref.future().add_done_callback(on_done)
+
+
+def as_payload(data: bytes) -> Payload:
+    """Bytes in a form that Ray hands over without a copy."""
+    return Payload(np.frombuffer(data, np.uint8))
+
+
+def _with_cause(error: RayfeedError, cause: BaseException) -> RayfeedError:
+    error.__cause__ = cause
+    return error

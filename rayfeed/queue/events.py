@@ -1,0 +1,64 @@
+"""What the conductor's thread is told, besides the pool's own events. One class per event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rayfeed.producer.messages import Ticket
+from rayfeed.source.failure import Failure
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A ticket's call ended: with the producer's answer, or with Ray's error."""
+
+    stream: int
+    worker: int
+    life: int
+    ticket: Ticket
+    answer: Any
+    error: BaseException | None
+
+
+@dataclass(frozen=True)
+class Consumed:
+    """The consumer took this many batches."""
+
+    stream: int
+    num_batches: int
+
+
+@dataclass(frozen=True)
+class NextPass:
+    """What `on_epoch_end` left: batches of the next pass, and the cloudpickle bytes of the Sequence's new state."""
+
+    length: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class HookDone:
+    """`on_epoch_end` ran on the canonical copy: what it left, or what it raised."""
+
+    stream: int
+    result: NextPass | Failure
+
+
+@dataclass(frozen=True)
+class StreamStarted:
+    """A stream may make batches from now on."""
+
+    stream: int
+
+
+@dataclass(frozen=True)
+class StreamClosed:
+    """A stream's consumer is gone."""
+
+    stream: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the thread."""

@@ -1,0 +1,157 @@
+"""A stream without producers: the source runs in the consumer's thread, when a batch is asked for (contract C10)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rayfeed.batch import Batch, flatten, unflatten
+from rayfeed.errors import FeedClosedError, InternalError
+from rayfeed.frame.schema import FrameSchema, conform
+from rayfeed.producer.messages import SourceRecord
+from rayfeed.queue.canonical import next_length
+from rayfeed.queue.lane_window import LanePlan
+from rayfeed.queue.sequence_window import SequencePlan
+from rayfeed.queue.stream import Delivered, Item, Meter
+from rayfeed.queue.window import PassEnded, StreamEnded
+from rayfeed.source.seeding import pass_order, seed_batch
+from rayfeed.source.stream import GeneratorSource, SequenceSource, open_source
+from rayfeed.stats import FeedStats
+
+
+class FlatReader:
+    """One batch in the consumer's own memory, with the face of a frame's reader."""
+
+    def __init__(self, schema: FrameSchema, arrays: list[np.ndarray], batch: Batch) -> None:
+        self.schema = schema
+        self._arrays = arrays
+        self._batch = batch
+
+    def arrays(self, index: int) -> list[np.ndarray]:
+        """The batch's own arrays."""
+        return self._arrays
+
+    def shape(self, index: int, column: int) -> tuple[int, ...]:
+        """An array's shape."""
+        return self._arrays[column].shape
+
+    def arrow(self, index: int, column: int) -> pa.Array:
+        """An array as a flat Arrow array, for frameworks that take dlpack."""
+        return pa.array(np.ascontiguousarray(self._arrays[column]).reshape(-1))
+
+    def batch(self, index: int, *, copy: bool = False) -> Batch:
+        """The batch as its source gave it, or a copy."""
+        structure = self.schema.structure
+        return unflatten(structure, [np.array(array, copy=True) if copy else array for array in self._arrays])
+
+
+class InlineStream:
+    """Runs a source in line.
+
+    Args:
+        source: The user's own object; it is not copied, and a generator is advanced only by what is taken.
+        record: What it is.
+        plan: How it is traversed.
+    """
+
+    def __init__(self, source: Any, record: SourceRecord, plan: SequencePlan | LanePlan) -> None:
+        self._record = record
+        self._plan = plan
+        self._meter = Meter()
+        self._schema: FrameSchema | None = None
+        self._produce_s = 0.0
+        self._closed = False
+        self._opened = open_source(source, record.info)
+        self._items = self._iterate()
+
+    def start(self) -> None:
+        pass
+
+    def next_item(self) -> Item:
+        if self._closed:
+            raise FeedClosedError("this feed is closed: open a new one to read its source again.")
+        started = time.perf_counter()
+        item = next(self._items, None)
+        self._meter.waited(time.perf_counter() - started)
+        if item is None:
+            return StreamEnded()
+        if isinstance(item, Delivered):
+            self._meter.delivered(item)
+        return item
+
+    def stats(self) -> FeedStats:
+        meter = self._meter
+        return FeedStats(
+            batches=meter.batches,
+            bytes=meter.bytes,
+            wait_s=meter.wait_s,
+            first_wait_s=meter.first_wait_s,
+            run_s=meter.run_s(),
+            produce_s=self._produce_s,
+        )
+
+    def close(self) -> None:
+        self._closed = True
+        self._items.close()
+
+    def _iterate(self) -> Generator[Item]:
+        match self._opened, self._plan:
+            case SequenceSource(), SequencePlan():
+                yield from self._passes(self._opened, self._plan)
+            case GeneratorSource(), LanePlan():
+                yield from self._generated(self._opened, self._plan)
+            case opened, _:
+                raise InternalError(f"{type(opened).__name__} cannot be traversed as {self._plan}")
+
+    def _passes(self, source: SequenceSource, plan: SequencePlan) -> Generator[Item]:
+        pass_index = num_delivered = 0
+        length = plan.length
+        while plan.max_passes is None or pass_index < plan.max_passes:
+            wanted = length if plan.pass_cap is None else min(length, plan.pass_cap)
+            order = pass_order(plan.root, pass_index, length).tolist() if plan.shuffle else range(length)
+            for index in order[:wanted]:
+                if self._record.seeded:
+                    seed_batch(plan.root, pass_index, index)
+                what = f"batch {index} of pass {pass_index}"
+                yield self._delivered(self._made(partial(source.make, index), what), what)
+                num_delivered += 1
+                if num_delivered == plan.max_batches and index != order[-1]:
+                    return
+            if wanted == length and plan.has_epoch_end:
+                length = next_length(source, self._record, pass_index)
+            yield PassEnded(pass_index, length if plan.pass_cap is None else min(length, plan.pass_cap))
+            pass_index += 1
+            if num_delivered == plan.max_batches:
+                return
+
+    def _generated(self, source: GeneratorSource, plan: LanePlan) -> Generator[Item]:
+        place = 0
+        while plan.max_batches is None or place < plan.max_batches:
+            batch = self._made(source.make, f"batch {place}")
+            if batch is GeneratorSource.END:
+                return
+            yield self._delivered(batch, f"batch {place}")
+            place += 1
+
+    def _made(self, make: Callable[[], Any], what: str) -> Batch:
+        started = time.perf_counter()
+        try:
+            return make()
+        except Exception as error:
+            error.add_note(f"rayfeed: raised in {self._record.name} in line, {what}")
+            raise
+        finally:
+            self._produce_s += time.perf_counter() - started
+
+    def _delivered(self, batch: Batch, what: str) -> Delivered:
+        where = f"{self._record.name} in line, {what}"
+        structure, arrays = flatten(batch, where=where, bare_inputs=self._record.bare_inputs)
+        if self._schema is None:
+            self._schema = FrameSchema.of(structure, arrays)
+        conform(self._schema, structure, arrays, where=where)
+        return Delivered(FlatReader(self._schema, arrays, batch), 0)

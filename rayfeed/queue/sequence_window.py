@@ -1,0 +1,192 @@
+"""The window of a Sequence: passes in order, each batch exactly once, any worker for any ticket.
+
+The *script* is what the consumer will see, as far as it is decided: ticket numbers and pass ends. Ordered delivery
+takes it from the left; unordered delivery takes whatever is done before the next pass end. Where `on_epoch_end` does
+something, a pass end enters the script only after every batch of the pass was made and the hook has run, and no ticket
+of the next pass is issued before; otherwise passes follow each other without a seam.
+
+    issuing --last ticket--> draining --all made--> hook --pass_ready--> issuing (next pass)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from rayfeed.errors import InternalError
+from rayfeed.producer.messages import Ticket
+from rayfeed.queue.window import Bound, Deliver, Delivery, Issued, PassEnded, StreamEnded, StreamFailed, Window
+from rayfeed.source.seeding import pass_order
+
+
+class Phase(Enum):
+    """Where the current pass stands."""
+
+    ISSUING = "issuing"
+    DRAINING = "draining"
+    HOOK = "hook"
+    OVER = "over"
+
+
+@dataclass(frozen=True)
+class SequencePlan:
+    """How a Sequence is traversed.
+
+    Attributes:
+        length: Batches of the first pass.
+        has_epoch_end: Whether the hook runs between passes.
+        shuffle: Whether each pass has its own random order.
+        root: Root seed of those orders.
+        ordered: Whether delivery follows the order.
+        max_passes: Passes in all; None for no end.
+        max_batches: Batches in all; None for no end.
+        pass_cap: Batches of a pass that are wanted; a pass cut short this way has no `on_epoch_end`.
+    """
+
+    length: int
+    has_epoch_end: bool = False
+    shuffle: bool = False
+    root: int = 0
+    ordered: bool = True
+    max_passes: int | None = None
+    max_batches: int | None = None
+    pass_cap: int | None = None
+
+
+class SequenceWindow(Window):
+    """Tickets for the passes of a Sequence; see the module's docstring.
+
+    Args:
+        stream: The stream's number.
+        bound: The queue's bounds.
+        plan: How the Sequence is traversed.
+    """
+
+    def __init__(self, *, stream: int, bound: Bound, plan: SequencePlan) -> None:
+        super().__init__(stream=stream, bound=bound)
+        self.plan = plan
+        self.phase = Phase.ISSUING
+        self.pass_index = -1
+        self.version = 0  # hooks run so far: which state of the Sequence makes the current pass
+        self.script: deque[int | PassEnded | StreamEnded] = deque()
+        self.num_ordered = 0  # batches given tickets so far, over all passes
+        self._making: set[int] = set()  # tickets of the current pass that are not made yet
+        self._ended = False
+        self._begin_pass(plan.length)
+
+    def wants_hook(self) -> int | None:
+        """The pass after which `on_epoch_end` must run now; asked once, answered by `pass_ready`."""
+        if self.phase is Phase.DRAINING and not self._making:
+            self.phase = Phase.HOOK
+            return self.pass_index
+        return None
+
+    def pass_ready(self, next_length: int) -> None:
+        """The hook has run; the next pass has this many batches."""
+        if self.phase is not Phase.HOOK:
+            raise InternalError(f"pass {self.pass_index} became ready in phase {self.phase.value}")
+        self.version += 1
+        self._end_pass(next_length)
+
+    def deliver(self) -> Iterator[Delivery]:
+        while self.script and not self._ended:
+            head = self.script[0]
+            match head:
+                case PassEnded():
+                    self.script.popleft()
+                    yield head
+                case StreamEnded():
+                    self._ended = True
+                    yield head
+                case _:
+                    number = head if self.issued[head].done else self._first_done()
+                    if number is None:
+                        return
+                    self.script.remove(number)  # the head, unless unordered: at most a window's length to search
+                    yield from self._hand_over(self.issued.pop(number))
+
+    def _first_done(self) -> int | None:
+        """Of an unordered stream: a ticket that is done before the next pass end."""
+        if self.plan.ordered:
+            return None
+        for item in self.script:
+            if not isinstance(item, int):
+                return None
+            if self.issued[item].done:
+                return item
+        return None
+
+    def _hand_over(self, state: Issued) -> Iterator[Delivery]:
+        self.num_handed_over += state.num_batches
+        if state.num_batches:
+            yield Deliver(state.payload, 0, state.num_batches)
+        if state.failure is not None:
+            self._ended = self.over = True
+            yield StreamFailed(state.failure)
+        elif state.ended:
+            raise InternalError(f"a Sequence's ticket came back as a stream's end ({state.ticket})")
+
+    def _next_ticket(self, room: int) -> Ticket | None:
+        if self.phase is not Phase.ISSUING or room < 1 or not any(self._free(worker) for worker in self.workers):
+            return None
+        first = self._cursor
+        last = min(first + room, self._length)
+        indices = tuple(range(first, last) if self._order is None else self._order[first:last].tolist())
+        ticket = Ticket(self._new_number(), self.stream, self.pass_index, first, indices, version=self.version)
+        self._cursor = last
+        self.num_ordered += last - first
+        self._making.add(ticket.number)
+        self.script.append(ticket.number)
+        if last == self._length:
+            self._all_issued()
+        return ticket
+
+    def _all_issued(self) -> None:
+        """The last wanted ticket of the pass is out. A pass cut short has no hook, and the stream's end no pass end."""
+        if (
+            self.plan.max_batches is not None
+            and self.num_ordered >= self.plan.max_batches
+            and self._cursor < self._whole
+        ):
+            self.phase = Phase.OVER
+            self.script.append(StreamEnded())
+        elif self.plan.has_epoch_end and self._cursor == self._whole:
+            self.phase = Phase.DRAINING
+        else:
+            self._end_pass(self._whole)
+
+    def _end_pass(self, next_length: int) -> None:
+        plan = self.plan
+        self.script.append(PassEnded(self.pass_index, self._wanted(next_length)))
+        passes_over = plan.max_passes is not None and self.pass_index + 1 >= plan.max_passes
+        batches_over = plan.max_batches is not None and self.num_ordered >= plan.max_batches
+        if passes_over or batches_over:
+            self.phase = Phase.OVER
+            self.script.append(StreamEnded())
+        else:
+            self._begin_pass(next_length)
+
+    def _begin_pass(self, length: int) -> None:
+        self.pass_index += 1
+        self.phase = Phase.ISSUING
+        self._whole = length
+        self._length = self._wanted(length)
+        if self.plan.max_batches is not None:
+            self._length = min(self._length, self.plan.max_batches - self.num_ordered)
+        self._cursor = 0
+        self._order = pass_order(self.plan.root, self.pass_index, length) if self.plan.shuffle else None
+        self._making.clear()
+
+    def _wanted(self, length: int) -> int:
+        return length if self.plan.pass_cap is None else min(length, self.plan.pass_cap)
+
+    def _on_done(self, state: Issued) -> None:
+        self._making.discard(state.ticket.number)
+        if state.failure is not None:  # what was issued before is still delivered; nothing new is, and no hook runs
+            self.phase = Phase.OVER
+
+    def _worker_for(self, ticket: Ticket) -> int | None:
+        free = [worker for worker in self.workers if self._free(worker)]
+        return min(free, key=lambda worker: (len(self.held[worker]) / self.workers[worker], worker), default=None)

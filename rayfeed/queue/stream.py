@@ -1,0 +1,274 @@
+"""A stream of batches, seen from both sides of its queue.
+
+`StreamState` is the conductor's: window, source, and `out`, the queue to the consumer. `ProducedStream` is the
+consumer's end of it; `InlineStream` (in its own file) has the same face and no producers. Both give *items*: a
+`Delivered` batch, a `PassEnded`, or a `StreamEnded`; an error is raised at its place in the stream.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rayfeed.batch import Batch
+from rayfeed.errors import BatchError, FeedClosedError, InternalError
+from rayfeed.frame.schema import FrameSchema
+from rayfeed.producer.messages import Run, SourceRecord, Ticket
+from rayfeed.queue.canonical import CanonicalCopy
+from rayfeed.queue.window import Deliver, PassEnded, StreamEnded, StreamFailed, Window
+from rayfeed.stats import FeedStats
+
+if TYPE_CHECKING:  # the conductor imports this file
+    from rayfeed.queue.conductor import Conductor
+
+WAIT_S = 1.0
+"""How long a consumer waits before it looks whether the conductor's thread still lives."""
+
+DUPLICATES = (
+    "Using a generator with `use_multiprocessing=True` and multiple workers may duplicate your data: each of the "
+    "{copies} producers runs its own copy of {name}, and none of them asked which copy it is. Share the data out by "
+    "rayfeed.get_worker_info(), or use a rayfeed.Sequence."
+)
+
+
+class Reader(Protocol):
+    """Batches by place; `rayfeed.frame.codec.FrameReader` is one."""
+
+    schema: FrameSchema
+
+    def arrays(self, index: int) -> list[Any]: ...
+    def arrow(self, index: int, column: int) -> Any: ...
+    def shape(self, index: int, column: int) -> tuple[int, ...]: ...
+    def batch(self, index: int, *, copy: bool = False) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """One batch, as the consumer gets it.
+
+    Attributes:
+        reader: Where its arrays are.
+        place: Which batch of the reader it is.
+    """
+
+    reader: Reader
+    place: int
+
+    def batch(self, *, copy: bool = False) -> Batch:
+        """The batch in its source's structure; read-only views of shared memory unless `copy`."""
+        return self.reader.batch(self.place, copy=copy)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A warning for the consumer's process."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Wakes a consumer whose stream was closed by another thread."""
+
+
+Item = Delivered | PassEnded | StreamEnded
+
+
+@dataclass
+class StreamState:
+    """What the conductor keeps of one stream; only its thread uses it, but for `out`, which is a queue."""
+
+    number: int
+    record: SourceRecord
+    window: Window
+    source_ref: Any
+    canonical: CanonicalCopy | None
+    out: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+    started: bool = False
+    schema: FrameSchema | None = None
+    num_frames: int = 0
+    produce_s: float = 0.0
+    encode_s: float = 0.0
+    asked: bool = False
+    unheard: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.record.num_lanes > 1 and not self.record.info.is_sequence:
+            self.unheard = set(range(self.record.num_lanes))
+
+    def conform(self, schema: FrameSchema, where: str) -> None:
+        """Raise `BatchError` unless a frame has the structure and dtypes of the stream's first one."""
+        if self.schema is None:
+            self.schema = schema
+        elif self.schema != schema:
+            difference = self.schema.difference(schema)
+            if difference is not None:
+                raise BatchError(
+                    f"{where}: {difference}.\n"
+                    "  Every batch of one source has the same structure and dtypes: convert it in the source."
+                )
+
+    def note(self, ticket: Ticket, run: Run) -> None:
+        """Count an answer; warn once if several copies of a generator know nothing of each other."""
+        self.num_frames += run.frame is not None
+        self.produce_s += run.produce_s
+        self.encode_s += run.encode_s
+        if self.unheard:
+            self.asked = self.asked or run.asked
+            self.unheard.discard(ticket.lane)
+            if not self.unheard and not self.asked:
+                self.out.put(Notice(DUPLICATES.format(copies=self.record.num_lanes, name=self.record.name)))
+
+
+class Stream(Protocol):
+    """What consumers use: `rayfeed.Feed`, and the trainer's adapter."""
+
+    def start(self) -> None:
+        """Let the source run; the first `next_item` does so as well."""
+        ...
+
+    def next_item(self) -> Item:
+        """The next batch, pass end or stream's end; waits for it, and raises what the source raised at this place."""
+        ...
+
+    def stats(self) -> FeedStats:
+        """The stream's figures so far."""
+        ...
+
+    def close(self) -> None:
+        """End the stream; its producers may go on with others."""
+        ...
+
+
+class Meter:
+    """The consumer's own figures: batches, bytes and waiting."""
+
+    def __init__(self) -> None:
+        self.opened = time.perf_counter()
+        self.batches = self.bytes = 0
+        self.wait_s = self.first_wait_s = 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Count time without a batch."""
+        self.wait_s += seconds
+        if self.batches == 0:
+            self.first_wait_s += seconds
+
+    def delivered(self, item: Delivered) -> None:
+        """Count a batch."""
+        self.batches += 1
+        self.bytes += sum(array.nbytes for array in item.reader.arrays(item.place))
+
+    def run_s(self) -> float:
+        """Seconds since the stream was opened."""
+        return time.perf_counter() - self.opened
+
+
+class ProducedStream:
+    """The consumer's end of a stream made by producers. One thread consumes; any thread may close.
+
+    Args:
+        conductor: Drives the stream.
+        state: The stream.
+        num_producers: Producers that make it, for its figures.
+        num_workers: Workers that make it, for its figures.
+    """
+
+    def __init__(self, conductor: Conductor, state: StreamState, *, num_producers: int, num_workers: int) -> None:
+        self._conductor = conductor
+        self._state = state
+        self._num_producers = num_producers
+        self._num_workers = num_workers
+        self._meter = Meter()
+        self._started = False
+        self._closed = False
+        self._current: Deliver | None = None
+        self._place = 0
+        self._end: StreamEnded | StreamFailed | None = None
+
+    def start(self) -> None:
+        if not self._started:
+            self._started = True
+            self._conductor.start_stream(self._state.number)
+
+    def next_item(self) -> Item:
+        current = self._current
+        if current is None:
+            self.start()
+            found = self._receive()
+            if not isinstance(found, Deliver):
+                return found
+            current, self._current, self._place = found, found, found.start
+        place, self._place = self._place, self._place + 1
+        if self._place == current.stop:
+            self._current = None
+            self._conductor.consumed(self._state.number, current.stop - current.start)
+        item = Delivered(current.payload[1], place)
+        self._meter.delivered(item)
+        return item
+
+    def _receive(self) -> Deliver | PassEnded | StreamEnded:
+        """The next thing in the queue; a failure is raised, again and again once it was reached."""
+        if self._closed:
+            raise FeedClosedError("this feed is closed: open a new one to read its source again.")
+        while self._end is None:
+            found = self._get()
+            match found:
+                case StreamFailed() | StreamEnded():
+                    self._end = found
+                case Closed():
+                    raise FeedClosedError("this feed was closed while a batch was waited for.")
+                case Notice(text):
+                    warnings.warn(text, stacklevel=4)
+                case Deliver() | PassEnded():
+                    return found
+                case _:
+                    raise InternalError(f"unknown item {found!r}")
+        match self._end:
+            case StreamFailed(failure):
+                raise failure
+            case StreamEnded():
+                return self._end
+
+    def _get(self) -> Any:
+        out = self._state.out
+        try:
+            return out.get_nowait()
+        except queue.Empty:
+            started = time.perf_counter()
+        try:
+            while True:
+                try:
+                    return out.get(timeout=WAIT_S)
+                except queue.Empty:
+                    # A thread that ended left its reason in the queue: look once more before giving it up.
+                    if not self._conductor.is_alive() and out.empty():
+                        raise FeedClosedError("this feed's thread has ended; nothing more can come.") from None
+        finally:
+            self._meter.waited(time.perf_counter() - started)
+
+    def stats(self) -> FeedStats:
+        meter, state = self._meter, self._state
+        return FeedStats(
+            batches=meter.batches,
+            bytes=meter.bytes,
+            frames=state.num_frames,
+            wait_s=meter.wait_s,
+            first_wait_s=meter.first_wait_s,
+            run_s=meter.run_s(),
+            produce_s=state.produce_s,
+            encode_s=state.encode_s,
+            num_producers=self._num_producers,
+            num_workers=self._num_workers,
+            lost_producers=self._conductor.num_lost,
+            remade_tickets=state.window.num_remade,
+        )
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._conductor.close_stream(self._state.number)
+            self._state.out.put(Closed())

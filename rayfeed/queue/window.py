@@ -1,0 +1,284 @@
+"""The bounded queue, as a state machine without I/O.
+
+The window of outstanding tickets and unconsumed batches *is* the queue: no ticket is issued beyond the bound, so what
+producers make always has a place. Events go in (`worker_ready`, `worker_lost`, `answered`, `consumed`), instructions
+come out (`issue`: tickets for workers; `deliver`: what the consumer may have now). The driver carries them out.
+
+    outstanding = batches in issued tickets not yet consumed  <=  max_queue_size + one per worker
+
+A ticket answered once is done; every later answer to it is dropped. That is the whole of exactly-once delivery: a lost
+worker's tickets are issued again elsewhere, and the first answer wins.
+
+This file holds what both kinds of stream share; `sequence_window` and `lane_window` say which tickets there are and in
+which order their batches are delivered.
+"""
+
+from __future__ import annotations
+
+import heapq
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rayfeed.errors import InternalError
+from rayfeed.producer.messages import Ticket
+from rayfeed.queue.sizer import Sizer
+
+DEPTH = 2
+"""Tickets a worker's thread holds: one being made, one waiting, which hides the way between feed and producer."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The queue's bounds (contract C13).
+
+    Attributes:
+        num_batches: Finished batches that may wait.
+        num_bytes: Bytes of them; None for no bound.
+    """
+
+    num_batches: int
+    num_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Deliver:
+    """Hand these batches to the consumer: places ``start`` to ``stop - 1`` of an answer's payload."""
+
+    payload: Any
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class PassEnded:
+    """Every batch of a pass was delivered before this.
+
+    Attributes:
+        pass_index: The pass that ended.
+        next_length: Batches of the next one.
+    """
+
+    pass_index: int
+    next_length: int
+
+
+@dataclass(frozen=True)
+class StreamFailed:
+    """The stream's next batch is an error."""
+
+    failure: Any
+
+
+@dataclass(frozen=True)
+class StreamEnded:
+    """There is no next batch."""
+
+
+Delivery = Deliver | PassEnded | StreamFailed | StreamEnded
+
+
+@dataclass
+class Issued:
+    """A ticket that is out or answered, until all its batches were handed over.
+
+    Attributes:
+        ticket: In its newest attempt.
+        holders: Workers that hold an attempt of it.
+        payload: The first answer's payload, once there is one.
+        num_batches: Batches in that answer.
+        num_taken: Of these, batches handed over already.
+        ended: Whether the answer was the stream's end.
+        failure: The answer's error, if it had one.
+    """
+
+    ticket: Ticket
+    holders: set[int] = field(default_factory=set)
+    done: bool = False
+    payload: Any = None
+    num_batches: int = 0
+    num_taken: int = 0
+    ended: bool = False
+    failure: Any = None
+
+
+class Window(ABC):
+    """What both kinds of window do.
+
+    Args:
+        stream: The stream's number, for its tickets.
+        bound: How many finished batches, and bytes, may wait.
+    """
+
+    def __init__(self, *, stream: int, bound: Bound) -> None:
+        self.stream = stream
+        self.bound = bound
+        self.sizer = Sizer()
+        self.issued: dict[int, Issued] = {}
+        self.lost: list[int] = []  # a heap: the earliest lost ticket is issued again first
+        self.workers: dict[int, int] = {}  # worker -> slots
+        self.held: dict[int, set[int]] = {}  # worker -> tickets it holds
+        self.outstanding = 0
+        self.num_made = self.num_consumed = self.num_discarded = self.num_handed_over = self.num_remade = 0
+        self.over = False
+        self._numbers = 0
+
+    # Events
+
+    def worker_ready(self, worker: int, slots: int) -> None:
+        """A producer takes tickets from now on, `slots` at a time."""
+        if worker in self.workers:
+            raise InternalError(f"worker {worker} became ready twice without being lost")
+        self.workers[worker] = slots
+        self.held[worker] = set()
+
+    def worker_lost(self, worker: int) -> list[Ticket]:
+        """A producer is gone; its unanswered tickets, which `issue` will give out again."""
+        self.workers.pop(worker, None)
+        orphans: list[Ticket] = []
+        for number in sorted(self.held.pop(worker, set())):
+            state = self.issued.get(number)
+            if state is None or state.done:
+                continue
+            state.holders.discard(worker)
+            if not state.holders:
+                heapq.heappush(self.lost, number)
+                orphans.append(state.ticket)
+        self.num_remade += len(orphans)
+        return orphans
+
+    def answered(
+        self,
+        worker: int,
+        ticket: Ticket,
+        *,
+        payload: Any,
+        num_batches: int,
+        num_bytes: int = 0,
+        seconds: float = 0.0,
+        ended: bool = False,
+        failure: Any = None,
+    ) -> bool:
+        """A producer answered a ticket.
+
+        Returns:
+            Whether this is the ticket's first answer; a later one is to be dropped.
+        """
+        self.held.get(worker, set()).discard(ticket.number)
+        state = self.issued.get(ticket.number)
+        if state is None or state.done:
+            return False
+        if num_batches > len(ticket.indices) or (num_batches < len(ticket.indices) and not (ended or failure)):
+            raise InternalError(f"{num_batches} batches answer a ticket for {len(ticket.indices)} ({ticket})")
+        state.holders.discard(worker)
+        state.done, state.payload, state.num_batches = True, payload, num_batches
+        state.ended, state.failure = ended, failure
+        if ticket.number in self.lost:  # answered late by a worker taken for lost: no need to make it again
+            self.lost.remove(ticket.number)
+            heapq.heapify(self.lost)
+        self.outstanding -= len(ticket.indices) - num_batches
+        self.num_made += num_batches
+        self.sizer.observe(num_batches=num_batches, num_bytes=num_bytes, seconds=seconds)
+        self._on_done(state)
+        return True
+
+    def consumed(self, num_batches: int) -> None:
+        """The consumer has taken this many of the delivered batches."""
+        self.num_consumed += num_batches
+        self.outstanding -= num_batches
+
+    # Instructions
+
+    def issue(self) -> Iterator[tuple[int, Ticket]]:
+        """Tickets to send now, with the worker each goes to. Earliest lost ones first."""
+        while not self.over:
+            if self.lost:
+                state = self.issued[self.lost[0]]
+                worker = self._worker_for(state.ticket)
+                if worker is None:
+                    return
+                heapq.heappop(self.lost)
+                state.ticket = replace(state.ticket, attempt=state.ticket.attempt + 1)
+            else:
+                ticket = self._next_ticket(self._room())
+                if ticket is None:
+                    return
+                worker = self._worker_for(ticket)
+                if worker is None:
+                    raise InternalError(f"a ticket was made that no worker takes ({ticket})")
+                state = Issued(ticket)
+                self.issued[ticket.number] = state
+                self.outstanding += len(ticket.indices)
+            state.holders.add(worker)
+            self.held[worker].add(state.ticket.number)
+            yield worker, state.ticket
+
+    @abstractmethod
+    def deliver(self) -> Iterator[Delivery]:
+        """What the consumer gets next, as far as it is there. Each thing is given out once."""
+
+    # For the two kinds
+
+    @abstractmethod
+    def _next_ticket(self, room: int) -> Ticket | None:
+        """The next new ticket for at most `room` batches, when a worker is free for it; else None."""
+
+    @abstractmethod
+    def _on_done(self, state: Issued) -> None:
+        """A ticket got its first answer."""
+
+    @abstractmethod
+    def _worker_for(self, ticket: Ticket) -> int | None:
+        """The worker that should take the ticket now, or None."""
+
+    def _new_number(self) -> int:
+        self._numbers += 1
+        return self._numbers - 1
+
+    @property
+    def slots(self) -> int:
+        """Batches that can be made at one time."""
+        return sum(self.workers.values())
+
+    @property
+    def limit(self) -> int:
+        """Batches that may be outstanding: the queue's bound, and one in each worker's hands."""
+        waiting = self.bound.num_batches
+        if self.bound.num_bytes is not None:
+            # Before the first answer a batch's size is unknown: one may wait.
+            size = self.sizer.bytes_per_batch
+            waiting = min(waiting, max(1, int(self.bound.num_bytes / size)) if size else 1)
+        return waiting + self.slots
+
+    def _room(self) -> int:
+        """Batches the next ticket may hold; 0 when it should wait."""
+        size = self.sizer.count(bound=self.limit, slots=self.slots)
+        room = self.limit - self.outstanding
+        # A crumb would cost a whole object's control work: wait for a ticket's worth of room while others are out.
+        if room < size and any(not state.done for state in self.issued.values()):
+            return 0
+        return max(0, min(size, room))
+
+    def _free(self, worker: int) -> bool:
+        slots = self.workers.get(worker)
+        return slots is not None and len(self.held[worker]) < DEPTH * slots
+
+    def check(self) -> None:
+        """Raise `InternalError` unless every invariant holds. Cheap enough for every event of a test."""
+        waiting = sum(state.num_batches - state.num_taken for state in self.issued.values() if state.done)
+        if self.num_made != self.num_handed_over + waiting + self.num_discarded:
+            raise InternalError(
+                f"made {self.num_made} != handed over {self.num_handed_over} + waiting {waiting} + discarded "
+                f"{self.num_discarded}"
+            )
+        out = sum(len(state.ticket.indices) for state in self.issued.values() if not state.done)
+        unconsumed = self.num_handed_over - self.num_consumed
+        if self.outstanding != out + waiting + unconsumed:
+            raise InternalError(
+                f"outstanding {self.outstanding} != out {out} + waiting {waiting} + unconsumed {unconsumed}"
+            )
+        for number, state in self.issued.items():
+            queued = number in self.lost
+            if not state.done and bool(state.holders) == queued:
+                raise InternalError(f"ticket {number} is held by {state.holders} and queued: {queued}")

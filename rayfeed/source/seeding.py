@@ -1,0 +1,41 @@
+"""Every random choice of a stream, derived from one seed.
+
+The order of pass p is a function of (seed, p), so that it does not depend on the number of workers or on what was lost.
+Seeds are combined by NumPy's `SeedSequence` (O'Neill's seed_seq construction), which keeps nearby seeds apart.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+
+import numpy as np
+
+ORDER, WORKER, BATCH = range(3)
+"""The purposes seeds are drawn for: the first word after the root, so that no two purposes share a stream."""
+
+
+def root_seed(seed: int | None) -> int:
+    """The given seed, or a fresh one from the system."""
+    return secrets.randbits(64) if seed is None else int(seed)
+
+
+def pass_order(root: int, pass_index: int, length: int) -> np.ndarray:
+    """A random order of one pass's batches, int64 of shape ``(length,)``."""
+    return np.random.default_rng(_sequence(root, ORDER, pass_index)).permutation(length)
+
+
+def worker_seed(root: int, worker: int) -> int:
+    """A 64-bit seed of a worker's own."""
+    return int(_sequence(root, WORKER, worker).generate_state(1, np.uint64)[0])
+
+
+def seed_batch(root: int, pass_index: int, index: int) -> None:
+    """Seed `random` and `numpy.random` for one batch. They are global: threads of one process share them."""
+    words = _sequence(root, BATCH, pass_index, index).generate_state(4, np.uint32)
+    np.random.seed(words)  # noqa: NPY002 - the user's legacy stream is the one to seed
+    random.seed(words.tobytes())
+
+
+def _sequence(root: int, *words: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence((root, *words))

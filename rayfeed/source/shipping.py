@@ -1,0 +1,166 @@
+"""How user objects travel: as cloudpickle bytes, with what cloudpickle alone cannot send.
+
+Bytes, not actor arguments: Ray hands arguments over as read-only views, and a Sequence that shuffles its index array in
+place would fail. Beyond cloudpickle travel
+
+- a generator *object* that has not been started: its code, arguments and closure, called anew at the other end;
+- unlocked locks, as new locks: the usual ``threadsafe_iter`` around a generator holds one.
+
+A started generator has a position in its code that cannot be sent, an open file one in the system; for these `pack`
+raises `SourceError` with the attribute's name, before anything is started.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import sys
+import threading
+import types
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+from ray import cloudpickle
+
+from rayfeed.errors import SourceError
+
+LOCK_TYPES = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
+MAX_DEPTH = 6
+"""How deep the search for the member that cannot travel goes; deeper, the last one found is named."""
+
+
+def pack(source: object, *, name: str) -> bytes:
+    """Serialise a user object.
+
+    Args:
+        source: A Sequence, generator object, generator function, callback or the like.
+        name: What to call it in an error: the argument's name.
+
+    Raises:
+        SourceError: Something in it cannot travel; names the attribute and says what to do.
+    """
+    try:
+        return _dumps(source)
+    except Exception as error:
+        path, culprit, reason = _culprit(source, name, error)
+        raise SourceError(
+            f"{name} ({type(source).__name__}) cannot be sent to another process: {path} is a "
+            f"{type(culprit).__name__} ({reason}).\n"
+            f"  {_advice(culprit)}"
+        ) from error
+
+
+def unpack(data: Any) -> Any:
+    """Load what `pack` made; `data` is bytes or a buffer of them. Arrays are private and writable."""
+    return cloudpickle.loads(data)
+
+
+def is_fresh(generator: Generator[Any, Any, Any]) -> bool:
+    """Whether a generator object has not been started."""
+    return inspect.getgeneratorstate(generator) == inspect.GEN_CREATED
+
+
+class _Pickler(cloudpickle.Pickler):
+    """Cloudpickle, and fresh generators, and unlocked locks."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.GeneratorType):
+            if not is_fresh(obj):
+                raise TypeError("it was already started")
+            return _call, (_function_of(obj), _arguments_of(obj))
+        if (
+            isinstance(obj, io.IOBase)
+            and not isinstance(obj, (io.BytesIO, io.StringIO))
+            and obj not in _standard_streams()
+        ):
+            raise TypeError("it is open in this process")  # cloudpickle would send a copy of the whole content
+        make_lock = LOCK_TYPES.get(type(obj))
+        if make_lock is not None:
+            lock: Any = obj
+            if not lock.acquire(blocking=False):
+                raise TypeError("it is locked")
+            lock.release()
+            return make_lock, ()
+        return super().reducer_override(obj)
+
+
+def _standard_streams() -> tuple[Any, ...]:
+    """Streams that every process has, which cloudpickle sends by name."""
+    return (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+
+
+def _dumps(obj: object) -> bytes:
+    with io.BytesIO() as file:
+        _Pickler(file, protocol=5).dump(obj)
+        return file.getvalue()
+
+
+def _call(function: Any, arguments: tuple[list[Any], dict[str, Any]]) -> Any:
+    positional, keywords = arguments
+    return function(*positional, **keywords)
+
+
+def _function_of(generator: Any) -> types.FunctionType:
+    """The function whose call would give this generator, remade from its code, globals and closure."""
+    code, frame = generator.gi_code, generator.gi_frame
+    values = frame.f_locals
+    cells = tuple(types.CellType(values[name]) if name in values else types.CellType() for name in code.co_freevars)
+    function = types.FunctionType(code, frame.f_globals, generator.__name__, None, cells)
+    function.__qualname__ = generator.__qualname__
+    function.__module__ = frame.f_globals.get("__name__", "__main__")
+    # Keyword-only arguments are passed by name; positional ones, defaults included, by position.
+    return function
+
+
+def _arguments_of(generator: Any) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments the generator was called with, as its unstarted frame still holds them."""
+    code, values = generator.gi_code, generator.gi_frame.f_locals
+    names = iter(code.co_varnames)
+    positional = [values[next(names)] for _ in range(code.co_argcount)]
+    keyword_names = [next(names) for _ in range(code.co_kwonlyargcount)]
+    keywords = {name: values[name] for name in keyword_names}
+    if code.co_flags & inspect.CO_VARARGS:
+        positional.extend(values[next(names)])
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        keywords.update(values[next(names)])
+    return positional, keywords
+
+
+def _culprit(obj: object, path: str, error: Exception, depth: int = 0) -> tuple[str, object, str]:
+    """Follow the members of `obj` down to the one that fails to pickle by itself."""
+    if depth < MAX_DEPTH:
+        for name, member in _members(obj):
+            try:
+                _dumps(member)
+            except Exception as inner:  # noqa: BLE001 - as in pack
+                return _culprit(member, path + name, inner, depth + 1)
+    return path, obj, str(error) or type(error).__name__
+
+
+def _members(obj: object) -> Iterator[tuple[str, object]]:
+    if isinstance(obj, Mapping):
+        yield from ((f"[{key!r}]", value) for key, value in obj.items())
+    elif isinstance(obj, (list, tuple)):
+        yield from ((f"[{place}]", value) for place, value in enumerate(obj))
+    elif isinstance(obj, types.GeneratorType) and is_fresh(obj):
+        captured = inspect.getgeneratorlocals(obj)
+        yield from ((f".gi_frame.f_locals[{key!r}]", value) for key, value in captured.items())
+    elif isinstance(obj, types.FunctionType):
+        used = inspect.getclosurevars(obj)
+        yield from ((f" (uses {key})", value) for key, value in {**used.nonlocals, **used.globals}.items())
+    else:
+        yield from ((f".{key}", value) for key, value in getattr(obj, "__dict__", {}).items())
+
+
+def _advice(culprit: object) -> str:
+    if isinstance(culprit, types.GeneratorType):
+        return (
+            "Pass it before its first next(), or pass the generator function instead of its result: both can be "
+            "opened in a producer."
+        )
+    if isinstance(culprit, io.IOBase):
+        return "Keep the file's path instead, and open it in the generator or on first use in __getitem__."
+    return (
+        "Make it where it is used (on first use in __getitem__, or in the generator's body), or leave it out in "
+        "__getstate__."
+    )

@@ -1,0 +1,298 @@
+"""How batches get into Keras: the one file that touches ``keras.src``.
+
+`model.fit` takes a `DataAdapter` and asks it for an iterable per epoch. With TensorFlow's default strategy its step
+function accepts plain Python iterators of tensors, so the adapter hands over tensors that alias the frame's memory by
+dlpack: no ``tf.data``, no copy. Distribution strategies and ``steps_per_execution > 1``, which need a graph, get a
+``tf.data.Dataset`` over the same iterator.
+
+What the adapter relies on in Keras 3 (held by tests/oracle/test_keras_contract.py):
+
+- `EpochIterator` reads `num_batches` when an epoch begins, as an integer it compares and counts up to: `_Steps` answers
+  with the length of the current slice, so that a Sequence's length may change between passes;
+- it calls `on_epoch_begin` once before each epoch's first batch, and `iter()` then and, unused, at the epoch's end;
+- data that runs out is told by `StopIteration`, or `tf.errors.OutOfRangeError` inside TensorFlow's step function;
+- other backends read batches before training to learn shapes: these are given again when training begins.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+
+from rayfeed.batch import ROLES, unflatten
+from rayfeed.errors import InternalError, SourceError
+from rayfeed.queue.stream import Delivered
+from rayfeed.trainer.class_weight import ClassWeight
+from rayfeed.trainer.slices import Slices
+
+ALIGNMENT = 64
+"""TensorFlow ends the process when a kernel meets memory that is not aligned to this; such arrays are copied."""
+
+DLPACK_BYTES = 32_768
+"""Below this a copy into a new tensor costs less than the dlpack hand-over."""
+
+DLPACK_KINDS = "iuf"
+"""Kinds of dtype that Arrow exports by dlpack."""
+
+
+class _Steps:
+    """The number of batches of the current slice, asked for anew each time it is used as a number."""
+
+    def __init__(self, slices: Slices) -> None:
+        self._slices = slices
+
+    def __index__(self) -> int:
+        return self._slices.length
+
+    __int__ = __index__
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __gt__(self, other: int) -> bool:
+        return self._slices.length > other
+
+    def __le__(self, other: int) -> bool:  # Keras asks `steps_seen >= num_batches`
+        return self._slices.length <= other
+
+
+class FeedAdapter(DataAdapter):
+    """Feeds one stream's slices to Keras.
+
+    Args:
+        slices: The stream, cut into epochs or validations.
+        model: The model it feeds; told to stop when the stream ends before its steps.
+        what: The caller's name for the source, for messages.
+        class_weight: Weights of the classes; training only.
+        stops_training: Whether the stream's end ends the training.
+    """
+
+    def __init__(
+        self,
+        slices: Slices,
+        model: Any,
+        *,
+        what: str,
+        class_weight: ClassWeight | None = None,
+        stops_training: bool = False,
+    ) -> None:
+        self.slices = slices
+        self.error: BaseException | None = None  # what the source raised, where TensorFlow hides it
+        self._model = model
+        self._what = what
+        self._class_weight = class_weight
+        self._stops_training = stops_training
+        self._prefetch: Callable[[], None] | None = None
+        self._prefetch_batches = 0
+        self._is_live = False
+        self._shown: deque[Delivered] = deque()  # batches Keras looked at before training began
+        self._slice_is_new = False
+
+    # Keras' side
+
+    @property
+    def num_batches(self) -> Any:
+        return _Steps(self.slices)
+
+    @property
+    def batch_size(self) -> None:
+        return None
+
+    @property
+    def has_partial_batch(self) -> None:
+        return None
+
+    @property
+    def partial_batch_size(self) -> None:
+        return None
+
+    def on_epoch_begin(self) -> None:
+        """Begin the next slice, unless Keras only looks, or looked at this one already."""
+        if self._is_live and not self._slice_is_new:
+            self.slices.begin()
+        self._slice_is_new = False
+
+    def get_tf_dataset(self) -> Any:
+        import tensorflow as tf  # noqa: PLC0415 - the backend's own package; other backends do without
+
+        if self._needs_graph():
+            return tf.data.Dataset.from_generator(self._remembering, output_signature=self._signature(tf))
+        return _Iterable(lambda: _Tensors(self, tf))
+
+    def get_numpy_iterator(self) -> Iterator[Any]:
+        return self._arrays()
+
+    def get_jax_iterator(self) -> Iterator[Any]:
+        return self._arrays()
+
+    def get_torch_dataloader(self) -> Any:
+        import torch  # noqa: PLC0415  # pyright: ignore[reportMissingImports] - as above
+
+        # torch refuses memory it may not write to: the frame's views are copied.
+        return _Iterable(lambda: (_mapped(lambda array: torch.from_numpy(array.copy()), d) for d in self._arrays()))
+
+    # The trainer's side
+
+    def prefetch_when_near(self, prefetch: Callable[[], None], batches: int) -> None:
+        """Call `prefetch` once, when a slice has no more than this many batches left: the validation comes next."""
+        self._prefetch, self._prefetch_batches = prefetch, batches
+
+    def go_live(self) -> None:
+        """Training, or a validation, begins: what Keras looked at before is given once more."""
+        if not self._is_live:
+            self._is_live = True
+            self._slice_is_new = self.slices.num_begun > 0
+
+    def take(self) -> Delivered | None:
+        """The slice's next batch, or None at its end."""
+        if not self._is_live:
+            if self.slices.num_begun == 0:
+                self.slices.begin()
+            item = self.slices.take()
+            if item is not None:
+                self._shown.append(item)
+            return item
+        if self._shown:
+            return self._shown.popleft()
+        item = self.slices.take()
+        if item is None and self.slices.num_taken < self.slices.length:
+            self._on_early_end()
+        elif self._prefetch is not None and self.slices.length - self.slices.num_taken <= self._prefetch_batches:
+            self._prefetch, prefetch = None, self._prefetch
+            prefetch()
+        return item
+
+    def _on_early_end(self) -> None:
+        """The stream ended inside the slice. Keras warns of it; training stops after this epoch."""
+        if self.slices.num_taken == 0:
+            place = "its first batch" if self.slices.num_begun == 1 else f"batch 0 of round {self.slices.num_begun}"
+            raise SourceError(
+                f"{self._what} ended before {place}: there is nothing to work with.\n"
+                "  A generator must give at least steps batches for each round; an endless one never returns."
+            )
+        if self._stops_training:
+            self._model.stop_training = True
+
+    # Conversion
+
+    def data(self, item: Delivered, convert: Callable[[Any, int], Any]) -> tuple[Any, ...]:
+        """The batch as Keras' (x, y, sample_weight), each array converted by ``convert(array, column)``."""
+        arrays = item.reader.arrays(item.place)
+        structure = item.reader.schema.structure
+        roles = unflatten(structure, [convert(array, column) for column, array in enumerate(arrays)])
+        parts = [roles] if structure.kind == "bare" else list(roles)
+        parts[1:] = [self._unnamed(part) for part in parts[1:]]
+        if self._class_weight is not None:
+            raw = [*(self._unnamed(part) for part in unflatten(structure, arrays)), None]
+            weights = self._class_weight.sample_weight(raw[1], raw[2] if len(parts) == len(ROLES) else None)
+            parts[2:] = [convert(weights, -1)]
+        return tuple(parts)
+
+    def _unnamed(self, part: Any) -> Any:
+        """A single output's array, where it comes under the output's name: Keras 3 takes names only for several."""
+        names = getattr(self._model, "output_names", None)
+        if isinstance(part, dict) and names is not None and list(part) == list(names) and len(names) == 1:
+            return part[names[0]] if not isinstance(self._model.output, dict) else part
+        return part
+
+    def _arrays(self) -> Iterator[Any]:
+        while (item := self.take()) is not None:
+            yield self.data(item, lambda array, _: as_keras_dtype(array))
+
+    def _remembering(self) -> Iterator[Any]:
+        """The arrays for ``tf.data``, which would turn what the source raises into an error of its own."""
+        try:
+            yield from self._arrays()
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _needs_graph(self) -> bool:
+        import tensorflow as tf  # noqa: PLC0415 - as above
+
+        return self._model.steps_per_execution > 1 or not _is_default_strategy(tf, self._model.distribute_strategy)
+
+    def _signature(self, tf: Any) -> Any:
+        """The shapes and dtypes of the stream, from its first batch, which is given again later."""
+        was_live, self._is_live = self._is_live, False
+        item = self.take()
+        self._is_live = was_live
+        if item is None:
+            self._on_early_end()
+            raise InternalError(f"{self._what} gave nothing, and was not found to have ended")
+
+        def spec(array: np.ndarray, _: int) -> Any:
+            array = as_keras_dtype(array)
+            dtype = tf.string if array.dtype.kind in "US" else tf.as_dtype(array.dtype)
+            return tf.TensorSpec(shape=(None, *array.shape[1:]), dtype=dtype)
+
+        return self.data(item, spec)
+
+
+class _Iterable:
+    """Something ``iter`` gives a new iterator of; Keras keeps it and iterates once per epoch."""
+
+    def __init__(self, make: Callable[[], Iterator[Any]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._make()
+
+
+class _Tensors:
+    """The rest of the current slice as tensors, for TensorFlow's step function in Python."""
+
+    def __init__(self, adapter: FeedAdapter, tf: Any) -> None:
+        self._adapter = adapter
+        self._tf = tf
+
+    def __iter__(self) -> _Tensors:
+        return self
+
+    def __next__(self) -> Any:
+        item = self._adapter.take()
+        if item is None:
+            # The step function would swallow a StopIteration and stumble over the missing result.
+            raise self._tf.errors.OutOfRangeError(None, None, "the source ran out of data")
+        return self._adapter.data(item, lambda array, column: self._tensor(item, array, column))
+
+    def _tensor(self, item: Delivered, array: np.ndarray, column: int) -> Any:
+        if array.nbytes < DLPACK_BYTES or column < 0 or not _can_alias(array):
+            return self._tf.convert_to_tensor(as_keras_dtype(array))
+        with_arrow = item.reader.arrow(item.place, column)
+        return self._tf.reshape(self._tf.experimental.dlpack.from_dlpack(with_arrow.__dlpack__()), array.shape)
+
+
+def as_keras_dtype(array: np.ndarray) -> np.ndarray:
+    """The array as Keras feeds it: floats in `keras.config.floatx()`, all else unchanged."""
+    if array.dtype.kind == "f" and array.dtype.name != keras.config.floatx() and keras.config.floatx() != "bfloat16":
+        return array.astype(keras.config.floatx())
+    return array
+
+
+def _can_alias(array: np.ndarray) -> bool:
+    """Whether a tensor may share the array's memory."""
+    return (
+        array.dtype.kind in DLPACK_KINDS
+        and as_keras_dtype(array) is array
+        and array.flags.c_contiguous
+        and array.ctypes.data % ALIGNMENT == 0
+    )
+
+
+def _is_default_strategy(tf: Any, strategy: Any) -> bool:
+    return strategy is tf.distribute.get_strategy() and not tf.distribute.has_strategy()
+
+
+def _mapped(function: Callable[[np.ndarray], Any], data: tuple[Any, ...]) -> Any:
+    return keras.tree.map_structure(lambda leaf: function(leaf) if isinstance(leaf, np.ndarray) else leaf, data)
+
+
+# PyArrow exports the unversioned capsule, the only one TensorFlow takes, under a deprecation warning, once per array.
+warnings.filterwarnings("ignore", message="Exporting an unversioned DLPack capsule", category=DeprecationWarning)

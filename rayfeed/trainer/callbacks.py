@@ -1,0 +1,192 @@
+"""rayfeed's own callbacks, and how the user's travel.
+
+The user's callbacks run beside the model, in Keras' own `CallbackList`. Around them stand two of ours: `Opening` comes
+first in each hook and keeps the adapters in step with Keras; `Closing` comes last and stops training before an epoch
+that would have no data. `Tap` takes the place of Keras' progress bar and passes its events to the caller, who draws.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+import warnings
+from typing import Any
+
+import keras
+
+from rayfeed.errors import OptionError
+from rayfeed.source.shipping import pack, unpack
+from rayfeed.trainer.adapter import FeedAdapter
+from rayfeed.trainer.messages import ProgressEvent
+from rayfeed.trainer.slices import Slices
+
+DRAW_INTERVAL_S = 0.05
+"""Steps closer together than this are drawn as one: Keras' own bar redraws every 0.05 s."""
+
+NOT_CARRIED = ("_model", "params")
+"""Attributes of a callback that belong to one run: set by Keras, different on both sides."""
+
+RAN_OUT = (
+    "Your input ran out of data; interrupting training. Make sure that your dataset or generator can generate at least "
+    "`steps_per_epoch * epochs` batches."
+)
+"""Keras' own warning, for the case it cannot see: the stream ended exactly with an epoch."""
+
+
+def listed(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """The user's callbacks as a flat list, as Keras accepts them.
+
+    Raises:
+        OptionError: One is no Keras callback.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    flat = keras.tree.flatten(callbacks) if callbacks is not None else []
+    for callback in flat:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise OptionError(f"callbacks must be keras.callbacks.Callback objects, got {callback!r}.")
+    return flat
+
+
+def pack_callbacks(callbacks: list[keras.callbacks.Callback]) -> bytes:
+    """The user's callbacks without the model they may have been used with.
+
+    Raises:
+        SourceError: One cannot travel; names the attribute.
+    """
+    clones = []
+    for callback in callbacks:
+        clone = copy.copy(callback)
+        vars(clone).update(dict.fromkeys(NOT_CARRIED))
+        clones.append(clone)
+    return pack(clones, name="callbacks")
+
+
+def pack_states(callbacks: list[keras.callbacks.Callback]) -> list[bytes | None]:
+    """The state each callback ended with; None, with a warning, for one whose state cannot travel."""
+    states: list[bytes | None] = []
+    for callback in callbacks:
+        state = {name: value for name, value in vars(callback).items() if name not in NOT_CARRIED}
+        try:
+            states.append(pack(state, name=type(callback).__name__))
+        except ValueError as error:
+            warnings.warn(f"The state of a callback stays in the trainer: {error}", stacklevel=2)
+            states.append(None)
+    return states
+
+
+def apply_states(callbacks: list[keras.callbacks.Callback], states: list[bytes | None]) -> None:
+    """Give the caller's own callback objects the state theirs ended with."""
+    for callback, state in zip(callbacks, states, strict=True):
+        if state is not None:
+            vars(callback).update(unpack(state))
+
+
+class Opening(keras.callbacks.Callback):
+    """First in each hook: tells the adapters what begins, and keeps ``params['steps']`` true."""
+
+    def __init__(self, training: FeedAdapter | None, testing: FeedAdapter | None) -> None:
+        super().__init__()
+        self._training = training
+        self._testing = testing
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self._training is not None:
+            self._training.go_live()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self._training is not None and self.params is not None:
+            self.params["steps"] = self._training.slices.next_length()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        if self._testing is not None:
+            self._testing.go_live()
+
+    on_predict_begin = on_test_begin
+
+
+class Closing(keras.callbacks.Callback):
+    """Last in each hook: stops training where the stream ended exactly with an epoch."""
+
+    def __init__(self, slices: Slices, epochs: int) -> None:
+        super().__init__()
+        self._slices = slices
+        self._epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        model: Any = self.model
+        if epoch + 1 < self._epochs and not model.stop_training and not self._slices.has_more():
+            warnings.warn(RAN_OUT, stacklevel=2)
+            model.stop_training = True
+
+
+class Tap(keras.callbacks.Callback):
+    """Takes down what a progress bar would be told, for the caller to draw.
+
+    Hooks run in the training thread, or in Keras' dispatch threads; `take` in another. Steps that follow each other
+    faster than they can be seen are left out.
+    """
+
+    async_safe = True  # lets Keras dispatch steps without waiting for their values
+
+    def __init__(self, *, each_step: bool) -> None:
+        super().__init__()
+        self._each_step = each_step
+        self._events: list[ProgressEvent] = []
+        self._changed = threading.Condition()
+        self._drawn_at = 0.0
+
+    def take(self, timeout_s: float) -> list[ProgressEvent]:
+        """The events since the last call; waits for one, at most so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._events, timeout_s)
+            events, self._events = self._events, []
+            return events
+
+    def _note(self, hook: str, number: int | None, logs: Any) -> None:
+        values = {name: float(value) for name, value in (logs or {}).items() if _is_number(value)}
+        event = ProgressEvent(hook, number, values, (self.params or {}).get("steps"))
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    def _step(self, hook: str, number: int, logs: Any) -> None:
+        now = time.monotonic()
+        if self._each_step and now - self._drawn_at >= DRAW_INTERVAL_S:
+            self._drawn_at = now
+            self._note(hook, number, logs)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._note("on_train_begin", None, None)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._note("on_epoch_begin", epoch, None)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._note("on_epoch_end", epoch, logs)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._note("on_test_begin", None, None)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self._note("on_test_end", None, logs)
+
+    def on_predict_begin(self, logs: Any = None) -> None:
+        self._note("on_predict_begin", None, None)
+
+    def on_predict_end(self, logs: Any = None) -> None:
+        self._note("on_predict_end", None, None)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._step("on_train_batch_end", batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._step("on_test_batch_end", batch, logs)
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._step("on_predict_batch_end", batch, None)
+
+
+def _is_number(value: Any) -> bool:
+    return hasattr(value, "__float__")

@@ -1,0 +1,136 @@
+"""What crosses between the caller and the trainer, and what is told of the progress meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rayfeed.options import ProducerOptions
+from rayfeed.queue.opening import StreamSpec
+from rayfeed.source.failure import Failure
+from rayfeed.stats import FeedStats
+from rayfeed.trainer.transport import ModelState, PackedModel
+
+Method = Literal["fit", "evaluate", "predict"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of fit, evaluate or predict, as the trainer carries it out.
+
+    Attributes:
+        method: Which.
+        stream: The source.
+        producers: What each producer needs.
+        steps: Batches of an epoch; None where an epoch is a pass.
+        epochs: The final epoch.
+        initial_epoch: The first epoch.
+        verbose: As Keras'.
+        class_weight: Class number -> weight, or None.
+        validation: The validation's source, where it is one.
+        validation_arrays: ``(x, y)`` or ``(x, y, w)``, where it is arrays.
+        validation_steps: Batches of a validation; None where it is a pass, or all of the arrays.
+        validation_freq: As Keras'.
+    """
+
+    method: Method
+    stream: StreamSpec
+    producers: ProducerOptions
+    steps: int | None
+    epochs: int = 1
+    initial_epoch: int = 0
+    verbose: int = 0
+    class_weight: dict[int, float] | None = None
+    validation: StreamSpec | None = None
+    validation_arrays: tuple[Any, ...] | None = None
+    validation_steps: int | None = None
+    validation_freq: int | list[int] = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job sent to a trainer actor.
+
+    Attributes:
+        job: What to do.
+        model: The model, or its state where the actor holds the model already.
+        callbacks: The user's callbacks, packed.
+        directory: The caller's working directory, against which callbacks resolve paths.
+    """
+
+    job: Job
+    model: PackedModel | ModelState
+    callbacks: bytes
+    directory: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job gave.
+
+    Attributes:
+        value: The return value of Keras' method; None for fit.
+        stats: The feed's figures.
+        history: `History.history`; fit only.
+        epochs: `History.epoch`; fit only.
+        params: `History.params`; fit only.
+    """
+
+    value: Any
+    stats: FeedStats
+    history: dict[str, list[Any]] = field(default_factory=dict)
+    epochs: list[int] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The job is done.
+
+    Attributes:
+        outcome: What it gave.
+        state: The model's state after it; None where the job does not change it.
+        stop_training: The model's flag.
+        callbacks: The state each user callback ended with, packed, in their order.
+        warnings: Warnings raised on the way: category and message.
+        progress: Events the caller has not asked for yet.
+    """
+
+    outcome: Outcome
+    state: ModelState | None
+    stop_training: bool
+    callbacks: list[bytes | None]
+    warnings: list[tuple[type[Warning], str]]
+    progress: list[ProgressEvent]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job raised.
+
+    Attributes:
+        failure: The exception.
+        warnings: As of `Done`.
+        progress: As of `Done`.
+    """
+
+    failure: Failure
+    warnings: list[tuple[type[Warning], str]]
+    progress: list[ProgressEvent]
+
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """One hook of a progress bar.
+
+    Attributes:
+        hook: The Keras hook's name, such as ``on_epoch_begin``.
+        number: The epoch or step it is given; None for hooks without one.
+        logs: The values it is given, as Python numbers.
+        steps: Batches of the current epoch.
+    """
+
+    hook: str
+    number: int | None
+    logs: dict[str, float]
+    steps: int | None

@@ -1,0 +1,90 @@
+"""A stream cut into exact slices: the batches of one epoch, or of one validation, and not one more (contract C).
+
+With a fixed number of steps a slice is that many batches and pass ends are passed over (C1, C4). Without, a slice is
+one pass of a Sequence, whose length is known for the first pass and comes with each pass end for the next (C3).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from rayfeed.queue.stream import Delivered, Stream
+from rayfeed.queue.window import PassEnded, StreamEnded
+
+
+class Slices:
+    """Cuts one stream. Used by one thread.
+
+    Args:
+        stream: The stream.
+        steps: Batches of each slice; None where a slice is a pass.
+        first_length: Batches of the first pass, where a slice is a pass.
+    """
+
+    def __init__(self, stream: Stream, *, steps: int | None, first_length: int | None) -> None:
+        self.stream = stream
+        self.num_taken = 0  # of the current slice
+        self.num_begun = 0
+        self.has_ended = False
+        self._fixed = steps
+        self._length = steps if steps is not None else first_length or 0
+        self._peeked: deque[Delivered] = deque()
+        self._pass_is_open = False
+
+    def next_length(self) -> int:
+        """Batches of the slice that `begin` would begin; waits for the end of the pass before it."""
+        if self._fixed is None and self._pass_is_open and self.num_taken == self._length:
+            item = self.stream.next_item()
+            if isinstance(item, PassEnded):
+                self._length = item.next_length
+            else:
+                self.has_ended = True
+            self._pass_is_open = False
+        return self._length
+
+    def begin(self) -> int:
+        """Begin the next slice; the number of its batches."""
+        length = self.next_length()
+        self.num_taken = 0
+        self.num_begun += 1
+        self._pass_is_open = True
+        return length
+
+    @property
+    def length(self) -> int:
+        """Batches of the current slice."""
+        return self._length
+
+    def take(self) -> Delivered | None:
+        """The slice's next batch; None when it is complete, or the stream has ended (`has_ended`)."""
+        if self.num_taken == self._length:
+            return None
+        item = self._peeked.popleft() if self._peeked else self._next()
+        if item is not None:
+            self.num_taken += 1
+        return item
+
+    def has_more(self) -> bool:
+        """Whether the stream has a batch after the slices so far; waits for it."""
+        if self._fixed is not None and not self._peeked:
+            item = self._next()
+            if item is not None:
+                self._peeked.append(item)
+        return not self.has_ended
+
+    def finish(self) -> None:
+        """Wait for what follows the last batch: a whole pass' `on_epoch_end`, and what it may raise."""
+        while not self.has_ended and not isinstance(self.stream.next_item(), StreamEnded):
+            continue
+
+    def _next(self) -> Delivered | None:
+        while not self.has_ended:
+            item = self.stream.next_item()
+            match item:
+                case Delivered():
+                    return item
+                case StreamEnded():
+                    self.has_ended = True
+                case PassEnded():
+                    continue
+        return None

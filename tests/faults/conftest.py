@@ -1,0 +1,8 @@
+"""Every test here uses real Ray, and leaves nothing behind."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _clean(nothing_left):
+    """Applies to every test of the folder."""
