@@ -46,9 +46,8 @@ def build_model():
     hidden_1 = keras.layers.Dense(32, activation="relu")(input_1)
     hidden_2 = keras.layers.Dense(32, activation="relu")(input_2)
     hidden = keras.layers.concatenate([hidden_1, hidden_2])
-    output = keras.layers.Dense(1, activation="sigmoid")(hidden)
-    # Keras 3 takes targets by name only where the model's outputs have names.
-    model = keras.Model(inputs=[input_1, input_2], outputs={"output": output})
+    output = keras.layers.Dense(1, activation="sigmoid", name="output")(hidden)
+    model = keras.Model(inputs=[input_1, input_2], outputs=output)
     model.compile(optimizer=keras.optimizers.Adam(0.01), loss="binary_crossentropy", metrics=["accuracy"])
     return model
 

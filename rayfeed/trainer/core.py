@@ -101,10 +101,11 @@ def _fit(
             shuffle=False,
             verbose=0,
         )
-    if not model.stop_training:
+    # The hook after the very last pass is still to come, unless training stopped before.
+    if slices.is_complete and slices.num_begun == job.epochs - job.initial_epoch:
         slices.finish()
-        if testing is not None and testing.slices.num_begun:
-            testing.slices.finish()
+    if testing is not None and testing.slices.is_complete and testing.slices.num_begun == job.num_validations:
+        testing.slices.finish()
     return Outcome(
         None,
         streams[0].stats(),
@@ -150,13 +151,17 @@ def _opened(specs: list[StreamSpec], job: Job, watch: Watch) -> Iterator[list[St
 
 @contextlib.contextmanager
 def _own_errors(adapter: FeedAdapter) -> Iterator[None]:
-    """Raise what the source raised, where ``tf.data`` made an error of its own of it."""
+    """Raise what the source raised, with its cause, whatever Keras or ``tf.data`` made of it."""
     try:
         yield
     except Exception as error:
-        if adapter.error is None or adapter.error is error:
+        failed = adapter.failure
+        if failed is None:
             raise
-        raise adapter.error from error
+        if failed.error is error:
+            error.__cause__ = failed.cause
+            raise
+        raise failed.error from failed.cause or error
 
 
 def _pass_length(spec: StreamSpec) -> int | None:

@@ -31,6 +31,7 @@ class Job:
         validation_arrays: ``(x, y)`` or ``(x, y, w)``, where it is arrays.
         validation_steps: Batches of a validation; None where it is a pass, or all of the arrays.
         validation_freq: As Keras'.
+        num_validations: Validations that these epochs make.
     """
 
     method: Method
@@ -45,6 +46,7 @@ class Job:
     validation_arrays: tuple[Any, ...] | None = None
     validation_steps: int | None = None
     validation_freq: int | list[int] = 1
+    num_validations: int = 0
 
 
 @dataclass(frozen=True)

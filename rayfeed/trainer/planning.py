@@ -89,6 +89,7 @@ def plan_fit(
         validation_arrays=arrays,
         validation_steps=validation_steps,
         validation_freq=validation_freq if isinstance(validation_freq, int) else list(validation_freq),
+        num_validations=num_validations,
     )
 
 

@@ -87,6 +87,10 @@ class RemoteTrainer:
             TrainerDiedError: Its process was lost.
             Exception: What the source, a callback or the model raised.
         """
+        if self._actor is None:
+            raise TrainerDiedError(
+                "this trainer's process was ended when an earlier call was given up: open a new one."
+            )
         model = state_of(self._model) if self._holds_model else pack_model(self._model)
         request = Request(job, model, pack_callbacks(callbacks), str(Path.cwd()))
         self._wait_until_open()

@@ -55,6 +55,11 @@ class Slices:
         """Batches of the current slice."""
         return self._length
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the current slice's batches were taken."""
+        return self.num_begun > 0 and self.num_taken == self._length
+
     def take(self) -> Delivered | None:
         """The slice's next batch; None when it is complete, or the stream has ended (`has_ended`)."""
         if self.num_taken == self._length:
@@ -73,7 +78,7 @@ class Slices:
         return not self.has_ended
 
     def finish(self) -> None:
-        """Wait for what follows the last batch: a whole pass' `on_epoch_end`, and what it may raise."""
+        """After the stream's last slice: wait for its last pass' `on_epoch_end`, and for what that may raise."""
         while not self.has_ended and not isinstance(self.stream.next_item(), StreamEnded):
             continue
 

@@ -109,4 +109,4 @@ def _variables(model: Any) -> list[Any]:
 
 
 def _value(variable: Any) -> np.ndarray:
-    return np.array(keras.ops.convert_to_numpy(variable))
+    return np.array(variable.numpy())

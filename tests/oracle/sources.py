@@ -1,0 +1,75 @@
+"""Sources of the oracle tests, in a module that imports no framework: producers load it in a moment."""
+
+import math
+
+import numpy as np
+
+import rayfeed
+
+
+class Rows:
+    """Ten features and two classes; the last batch is short. No base class: the methods make a Sequence."""
+
+    def __init__(self, num_rows=76, batch_size=8, seed=0, weights=False, dtype="float32"):
+        rng = np.random.default_rng(seed)
+        self.x = rng.normal(size=(num_rows, 10)).astype(dtype)
+        self.y = (self.x.sum(axis=1) > 0).astype("int64")
+        self.w = rng.uniform(0.5, 2, size=num_rows).astype("float32") if weights else None
+        self.batch_size = batch_size
+
+    def __len__(self):
+        return math.ceil(len(self.x) / self.batch_size)
+
+    def __getitem__(self, index):
+        rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        if self.w is None:
+            return self.x[rows], self.y[rows]
+        return self.x[rows], self.y[rows], self.w[rows]
+
+
+class Numbers(rayfeed.Sequence):
+    """Batch i holds the number i; remembers nothing, so any copy will do."""
+
+    def __init__(self, length, path=None):
+        self.length = length
+        self.passes = 0
+        self.path = path
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return np.full((2, 1), 100 * self.passes + index, "float32"), np.zeros((2, 1), "float32")
+
+
+class Growing(Numbers):
+    """One batch more in each pass."""
+
+    def on_epoch_end(self):
+        self.passes += 1
+        self.length += 1
+
+
+def count(start=0, stop=1 << 30):
+    for number in range(start, stop):
+        yield np.full((2, 1), number, "float32"), np.zeros((2, 1), "float32")
+
+
+class Logged(Numbers):
+    def on_epoch_end(self):
+        self.passes += 1
+        with open(self.path, "a") as file:  # noqa: PTH123
+            file.write(f"{self.passes}\n")
+
+
+class OwnError(Exception):
+    def __init__(self, code, *, detail):
+        super().__init__(f"code {code}: {detail}")
+        self.code = code
+
+
+class Failing(Rows):
+    def __getitem__(self, index):
+        if index == 4:
+            raise OwnError(17, detail="bad row")
+        return super().__getitem__(index)

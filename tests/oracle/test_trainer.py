@@ -1,0 +1,169 @@
+"""F1, F4, F5 and A, where the trainer is concerned: errors, refusals, endings."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+import rayfeed
+from rayfeed.errors import FeedClosedError, PlacementError, RemoteTraceback, TrainerDiedError
+from tests.oracle.sources import Failing, Numbers, OwnError, Rows
+
+
+class FailingCallback(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise OwnError(3, detail="callback")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_exception_in_the_source_reaches_the_caller_as_it_was_raised(workers, make_model):
+    with pytest.raises(OwnError, match="code 17: bad row") as caught:
+        rayfeed.fit_generator(
+            make_model(), Failing(), epochs=2, shuffle=False, verbose=0, workers=workers, use_multiprocessing=True
+        )
+    assert caught.value.code == 17
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert "__getitem__" in str(caught.value.__cause__)
+    notes = " ".join(caught.value.__notes__)
+    assert "batch 4 of pass 0" in notes
+    assert ("producer" in notes) == (workers > 0)
+
+
+def test_an_exception_in_the_source_is_not_hidden_by_tf_data(make_model):
+    with pytest.raises(OwnError, match="code 17: bad row"):
+        rayfeed.fit_generator(
+            make_model(steps_per_execution=2), Failing(), shuffle=False, verbose=0, workers=1, trainer="driver"
+        )
+
+
+def test_an_exception_in_a_validation_source_reaches_the_caller(make_model):
+    with pytest.raises(OwnError, match="code 17: bad row"):
+        rayfeed.fit_generator(make_model(), Rows(), validation_data=Failing(), verbose=0, workers=1, trainer="driver")
+
+
+def test_an_exception_in_a_callback_or_the_model_reaches_the_caller_and_the_trainer_lives_on(make_model):
+    model = make_model()
+    with rayfeed.Trainer(model) as trainer:
+        with pytest.raises(OwnError, match="code 3: callback") as caught:
+            trainer.fit_generator(Rows(), verbose=0, callbacks=[FailingCallback()], workers=0)
+        assert "the trainer (node" in " ".join(caught.value.__notes__)
+        with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 10"):
+            trainer.fit_generator(Numbers(2), verbose=0, workers=0)
+        assert trainer.fit_generator(Rows(), verbose=0, workers=0).epoch == [0]
+    with pytest.raises(FeedClosedError, match="this trainer is closed"):
+        trainer.fit_generator(Rows(), verbose=0)
+
+
+class Suicide(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_trainer_that_dies_is_an_error_that_says_so_and_leaves_nothing(make_model):
+    model = make_model()
+    before = model.get_weights()
+    with pytest.raises(TrainerDiedError, match=r"the trainer's process died during fit") as caught:
+        rayfeed.fit_generator(
+            model, Rows(), epochs=3, verbose=0, callbacks=[Suicide()], workers=2, use_multiprocessing=True
+        )
+    assert "TrainerOptions.memory" in str(caught.value)
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_trainer_or_producer_that_no_node_can_hold_is_refused_with_the_numbers(make_model):
+    with pytest.raises(PlacementError, match=r"(?s)the trainer claims 1000 CPU.*more than any node.*: \d+ CPU"):
+        rayfeed.fit_generator(make_model(), Rows(), trainer=rayfeed.TrainerOptions(num_cpus=1000))
+    with pytest.raises(PlacementError, match=r"the trainer claims .*3 GPU, more than any node.*0 GPU"):
+        rayfeed.fit_generator(make_model(), Rows(), trainer=rayfeed.TrainerOptions(num_gpus=3))
+    with pytest.raises(PlacementError, match=r"(?s)a producer claims 500 CPU.*lower ProducerOptions"):
+        rayfeed.fit_generator(
+            make_model(), Rows(), verbose=0, trainer="driver", producers=rayfeed.ProducerOptions(num_cpus=500)
+        )
+
+
+REFUSALS = [
+    ({"model": "nothing"}, "model must be a keras.Model, got builtins.str"),
+    ({"model": keras.Sequential([keras.layers.Dense(1)])}, "is not built, so its weights do not exist yet"),
+    ({"model": keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])}, "must be compiled before fit_generator"),
+    ({"generator": [1, 2]}, "generator must be a Sequence"),
+    ({"generator": Numbers(0)}, r"generator \(Numbers\) is empty"),
+    ({"epochs": 1.5}, "epochs must be a whole number, got 1.5"),
+    ({"initial_epoch": -1}, "initial_epoch must be at least 0, got -1"),
+    ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1, got 0"),
+    ({"validation_steps": 0}, "validation_steps must be at least 1, got 0"),
+    ({"validation_data": (1,)}, r"validation_data must be \(x, y\) or \(x, y, sample_weight\), got 1 members"),
+    ({"validation_data": 3}, "validation_data must be a Sequence"),
+    ({"validation_data": Numbers(2), "validation_freq": 0}, "validation_freq must be at least 1, got 0"),
+    ({"verbose": 3}, r"verbose must be 0 \(silent\), 1 \(progress bar\) or 2 \(one line per epoch\), got 3"),
+    ({"class_weight": [1, 2]}, "class_weight must be a dict of class number -> weight"),
+    ({"max_queue_size": 0}, "max_queue_size must be at least 1, got 0"),
+    ({"workers": -1}, "workers must be at least 0, got -1"),
+    ({"use_multiprocessing": 1}, "use_multiprocessing must be True or False, got 1"),
+    ({"shuffle": "batch"}, "shuffle must be True or False, got 'batch'"),
+    ({"producers": 4}, "producers must be a rayfeed.ProducerOptions, got 4"),
+    ({"trainer": "gpu"}, "trainer must be a rayfeed.TrainerOptions, \"driver\" or None, got 'gpu'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"), REFUSALS, ids=[f"{list(wrong)[-1]}-{i}" for i, (wrong, _) in enumerate(REFUSALS)]
+)
+def test_a_wrong_argument_is_refused_before_anything_starts(wrong, text, make_model):
+    arguments = {"model": None, "generator": Numbers(2)} | wrong
+    arguments["model"] = arguments["model"] or make_model()
+    with pytest.raises(ValueError, match=text):
+        rayfeed.fit_generator(**arguments)
+
+
+def test_ctrl_c_ends_the_call_its_trainer_and_its_producers():
+    script = textwrap.dedent(
+        """
+        import os, sys, threading, keras, numpy as np, rayfeed
+
+        class Slow(rayfeed.Sequence):
+            def __len__(self):
+                return 3
+
+            def __getitem__(self, index):
+                if index == 1:
+                    threading.Event().wait()
+                return np.zeros((2, 1)), np.zeros((2, 1))
+
+        class Ready(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                print("a step was trained", flush=True)
+
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        try:
+            rayfeed.fit_generator(
+                model, Slow(), shuffle=False, workers=2, use_multiprocessing=True, verbose=0, callbacks=[Ready()]
+            )
+        except KeyboardInterrupt:
+            from ray._private.state import state
+
+            left = [actor for actor in state.actor_table(None).values() if actor["State"] != "DEAD"]
+            print("interrupted, actors left:", len(left), flush=True)
+        """
+    )
+    process = subprocess.Popen(  # noqa: S603 - our own script
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"RAY_ADDRESS": "local"},
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "a step was trained" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest, _ = process.communicate(timeout=60)
+    assert "interrupted, actors left: 0" in rest, "".join(lines) + rest
