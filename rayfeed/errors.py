@@ -3,7 +3,7 @@
     RayfeedError
     +-- BatchError (ValueError)        a batch that cannot be fed: what was found, and where it was made
     +-- SourceError (ValueError)       a source that cannot be used or sent, known before anything starts
-    +-- OptionError (ValueError)       an argument or option that cannot hold, known before anything starts
+    +-- OptionError (ValueError)       an argument or option that cannot hold
     +-- PlacementError (RuntimeError)  no node can, or did in time, take an actor
     +-- ProducerDiedError (RuntimeError)  producers were lost and the stream cannot go on without them
     +-- TrainerDiedError (RuntimeError)   the trainer's process was lost
@@ -29,7 +29,10 @@ class SourceError(RayfeedError, ValueError):
 
 
 class OptionError(RayfeedError, ValueError):
-    """An argument or option that cannot hold. Raised before any process is started."""
+    """An argument or option that cannot hold. Not about a source, which is a `SourceError`.
+
+    Raised before anything is started, unless only the data can tell (a class without a `class_weight`).
+    """
 
 
 class PlacementError(RayfeedError, RuntimeError):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rayfeed.batch import flatten
-from rayfeed.errors import InternalError
+from rayfeed.errors import BatchError, InternalError
 from rayfeed.frame.codec import encode
 from rayfeed.frame.schema import FrameSchema, conform
 from rayfeed.producer.messages import Answer, Ended, Made, Raised, Run, SourceRecord, Ticket
@@ -54,7 +54,7 @@ def keep_as_made(arrays: list[np.ndarray]) -> None:
 def _owns_memory(array: np.ndarray) -> bool:
     """Whether the array's memory is its own, or its base's that nobody else holds."""
     if array.base is None:
-        return True
+        return array.flags.owndata  # else some library lent it
     # Two references to the base: the view's and the call's argument.
     return isinstance(array.base, np.ndarray) and array.base.base is None and getrefcount(array.base) == 2
 
@@ -71,6 +71,7 @@ class Maker:
         self.worker = worker
         self.place = place
         self._opened: dict[int, _Opened] = {}
+        self._closed: set[int] = set()
         self._lock = threading.Lock()
 
     def make(self, ticket: Ticket, record: SourceRecord, state: Any) -> Answer:
@@ -85,6 +86,8 @@ class Maker:
         Returns:
             `Made`, `Ended` or `Raised`; user exceptions never leave this method as exceptions.
         """
+        if ticket.stream in self._closed:  # its consumer is gone; another thread was told so first
+            return Ended(Run(None, 0, 0.0, 0.0, asked=False))
         # A generator lane's identity counts, not the producer's: lane k is copy k even where one producer holds it.
         info = WorkerInfo(
             ticket.lane if not record.info.is_sequence else self.worker,
@@ -114,7 +117,7 @@ class Maker:
                     del batch
                     if offset + 1 < len(ticket.indices):
                         keep_as_made(flats[-1])
-            except Exception as error:  # noqa: BLE001 - whatever user code raises is its owner's to see
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever user code raises is its owner's to see
                 event = Failure.of(error, where)
             if opened is not None and place is not None:
                 opened.asked = opened.asked or place.asked
@@ -129,6 +132,7 @@ class Maker:
     def close_stream(self, stream: int) -> None:
         """Forget a stream's source; a generator runs its ``finally`` blocks."""
         with self._lock:
+            self._closed.add(stream)
             opened = self._opened.pop(stream, None)
         if opened is not None and isinstance(opened.source, GeneratorSource):
             opened.source.close()
@@ -158,7 +162,10 @@ class Maker:
     def _checked(self, opened: _Opened, batch: Any, where: str) -> list[np.ndarray]:
         structure, arrays = flatten(batch, where=where, bare_inputs=opened.record.bare_inputs)
         if opened.schema is None:
-            opened.schema = FrameSchema.of(structure, arrays)
+            try:
+                opened.schema = FrameSchema.of(structure, arrays)
+            except BatchError as error:
+                raise BatchError(f"{where}: {error}") from error
         conform(opened.schema, structure, arrays, where=where)
         return arrays
 

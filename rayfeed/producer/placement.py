@@ -137,11 +137,12 @@ def can_grow() -> bool:
     return bool(global_state.get_max_resources_from_cluster_config())
 
 
-def describe_free() -> str:
-    """What the cluster has and what of it is free, for messages."""
+def describe_free(claim: Claim | None = None) -> str:
+    """What the cluster has and what of it is free, for messages: CPUs, GPUs, and all that is claimed."""
     total, free = ray.cluster_resources(), ray.available_resources()
-    names = sorted({"CPU", *(name for name in total if name == "GPU")})
-    return ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name}" for name in names)
+    claimed = claim.amounts() if claim is not None else {}
+    names = ["CPU", *(["GPU"] if "GPU" in total else []), *claimed]
+    return ", ".join(_amount(name, free.get(name, 0.0), total.get(name, 0.0)) for name in dict.fromkeys(names))
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -152,8 +153,14 @@ def _described(resources: Mapping[str, float], wanted: Mapping[str, float]) -> s
     return ", ".join(_amount(name, resources.get(name, 0.0)) for name in wanted)
 
 
-def _amount(name: str, amount: float) -> str:
-    return f"{amount / 2**30:.1f} GiB memory" if name == "memory" else f"{amount:g} {name}"
+def _amount(name: str, amount: float, total: float | None = None) -> str:
+    in_gib = name == "memory"
+
+    def number(value: float) -> str:
+        return f"{value / 2**30:.1f}" if in_gib else f"{value:g}"
+
+    of = f" of {number(total)}" if total is not None else ""
+    return f"{number(amount)}{of} {'GiB memory' if in_gib else name}"
 
 
 def _floor(amount: float) -> float:

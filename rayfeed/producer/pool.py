@@ -31,6 +31,7 @@ from ray.exceptions import (
 from rayfeed.errors import PlacementError, ProducerDiedError
 from rayfeed.options import ProducerOptions
 from rayfeed.producer.actor import Producer
+from rayfeed.producer.cluster import connection
 from rayfeed.producer.messages import Opened, SourceRecord, Ticket
 from rayfeed.producer.placement import Claim, describe_free
 
@@ -129,6 +130,7 @@ class Pool:
         self._claim = claim
         self._options = options
         self._post = post
+        self._connection = connection()
         self._members = [_Member(worker) for worker in range(num_producers)]
         self._waited_since = time.monotonic()
         settings: dict[str, Any] = {
@@ -206,7 +208,7 @@ class Pool:
         if waited_s > self._options.start_timeout_s:
             raise PlacementError(
                 f"no producer found a place in {waited_s:.0f} s: each claims {self._claim}, and the cluster has "
-                f"{describe_free()} free.\n"
+                f"{describe_free(self._claim)} free.\n"
                 "  Wait for other jobs to end, lower ProducerOptions.num_cpus, or raise "
                 f"ProducerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
             )
@@ -215,6 +217,10 @@ class Pool:
         """The producers that take tickets now."""
         return [member.worker for member in self._members if member.state is State.WORKING]
 
+    def gone(self) -> list[int]:
+        """The producers that were lost and are not replaced."""
+        return [member.worker for member in self._members if member.state is State.GONE]
+
     def describe(self, worker: int) -> str:
         """A producer's number, node and process, for messages."""
         return str(self._members[worker])
@@ -222,13 +228,14 @@ class Pool:
     def close(self) -> None:
         """End every producer process and wait until it is gone."""
         held = []
+        connected = connection() == self._connection
         for member in self._members:
-            if member.actor is not None and ray.is_initialized():
+            if member.actor is not None and connected:
                 ray.kill(member.actor)
                 if member.held is not None:
                     held.append(member.held)
-            member.state, member.actor = State.GONE, None
-        if ray.is_initialized():
+            member.state, member.actor, member.held = State.GONE, None, None
+        if connected:
             concurrent.futures.wait(held, timeout=END_TIMEOUT_S)
 
     def _launch(self, member: _Member) -> None:

@@ -8,8 +8,8 @@ bytes the producers got, when the first hook is due. After the hook its whole st
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from rayfeed.errors import SourceError
 from rayfeed.producer.messages import SourceRecord
@@ -18,6 +18,9 @@ from rayfeed.source.failure import Failure
 from rayfeed.source.seeding import seed_batch
 from rayfeed.source.shipping import pack, unpack
 from rayfeed.source.stream import SequenceSource
+
+CLOSE_TIMEOUT_S = 10.0
+"""How long `close` waits for a hook that is running. Python cannot end it; its thread does not keep the process."""
 
 HOOK_INDEX = (1 << 32) - 1
 """Stands for the hook where a batch's index stands in a seed; no pass has so many batches."""
@@ -59,15 +62,17 @@ class CanonicalCopy:
         self._payload: bytes | None = payload
         self._post = post
         self._source: SequenceSource | None = None
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rayfeed-on-epoch-end")
+        self._thread: threading.Thread | None = None
 
     def run_hook(self, pass_index: int) -> None:
-        """Run `on_epoch_end` after this pass; a `HookDone` is posted when it returned or raised."""
-        self._executor.submit(self._run, pass_index)
+        """Run `on_epoch_end` after this pass; a `HookDone` is posted when it returned or raised. One runs at a time."""
+        self._thread = threading.Thread(target=self._run, args=(pass_index,), name="rayfeed-on-epoch-end", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """End the thread, once a running hook has returned."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        """Wait for a hook that is running, but not for one that hangs."""
+        if self._thread is not None:
+            self._thread.join(CLOSE_TIMEOUT_S)
 
     def _run(self, pass_index: int) -> None:
         where = f"the feed's process (pid {os.getpid()}), {self._record.name}: on_epoch_end after pass {pass_index}"

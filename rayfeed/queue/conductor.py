@@ -26,6 +26,7 @@ import ray
 from rayfeed.errors import BatchError, InternalError, ProducerDiedError, RayfeedError
 from rayfeed.frame.codec import decode
 from rayfeed.options import ProducerOptions
+from rayfeed.producer.cluster import connection
 from rayfeed.producer.messages import Ended, Made, Payload, Raised, SourceRecord, Ticket
 from rayfeed.producer.placement import Claim
 from rayfeed.producer.pool import Down, Pool, Up, is_loss
@@ -59,6 +60,7 @@ class Conductor:
         self._pool = Pool(
             num_producers=num_producers, num_threads=num_threads, claim=claim, options=options, post=self._events.put
         )
+        self._connection = connection()
         self._streams: dict[int, StreamState] = {}
         self._numbers = 0
         self._closed = False
@@ -112,6 +114,10 @@ class Conductor:
         self._events.put(Stop())
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(JOIN_TIMEOUT_S)
+        # Only now: after a failure of the thread the consumer still reads what was delivered before it.
+        for state in self._streams.values():
+            state.release()
+        self._streams.clear()
 
     @property
     def num_lost(self) -> int:
@@ -121,25 +127,33 @@ class Conductor:
     def _run(self) -> None:
         try:
             while True:
-                try:
-                    event = self._events.get(timeout=WATCH_INTERVAL_S)
-                except queue.Empty:
-                    self._pool.check_start()
-                    continue
-                if isinstance(event, Stop):
-                    return
-                self._handle(event)
+                match self._next_event():
+                    case None:
+                        self._pool.check_start()
+                    case Stop():
+                        return
+                    case event:
+                        self._handle(event)
         except RayfeedError as error:
             self._fail_all(error)
         except BaseException as error:  # noqa: BLE001 - this thread is the only one that could report it
-            failure = InternalError(f"the conductor's thread failed: {error!r}. Please report this.")
+            if connection() == self._connection:
+                failure = InternalError(f"the conductor's thread failed: {error!r}. Please report this.")
+            else:
+                failure = _disconnected()
             failure.__cause__ = error
             self._fail_all(failure)
         finally:
             self._pool.close()
-            for state in self._streams.values():
-                if state.canonical is not None:
-                    state.canonical.close()
+
+    def _next_event(self) -> Any:
+        try:
+            event = self._events.get(timeout=WATCH_INTERVAL_S)
+        except queue.Empty:
+            event = None
+        if connection() != self._connection and not isinstance(event, Stop):
+            raise _disconnected()
+        return event
 
     def _fail_all(self, error: BaseException) -> None:
         for state in self._streams.values():
@@ -157,7 +171,7 @@ class Conductor:
             case Up(worker):
                 if self._pool.on_up(event):
                     for state in list(self._streams.values()):
-                        if state.started:
+                        if state.started and not state.window.over:
                             state.window.worker_ready(worker, self._pool.num_threads)
                             self._pump(state)
             case Down():
@@ -172,13 +186,14 @@ class Conductor:
                     state.started = True
                     for worker in self._pool.working():
                         state.window.worker_ready(worker, self._pool.num_threads)
+                    for worker in self._pool.gone():
+                        self._lose(state, worker, self._pool.describe(worker), None)
                     self._pump(state)
             case StreamClosed(stream):
                 state = self._streams.pop(stream, None)
                 if state is not None:
                     self._pool.close_stream(stream)
-                    if state.canonical is not None:
-                        state.canonical.close()
+                    state.release()
             case _:
                 raise InternalError(f"unknown event {event!r}")
 
@@ -231,24 +246,31 @@ class Conductor:
         if not self._pool.on_down(event):
             return
         for state in list(self._streams.values()):
-            window = state.window
-            if isinstance(window, LaneWindow) and window.breaks(event.worker):
-                state.out.put(
-                    StreamFailed(
-                        _with_cause(
-                            ProducerDiedError(
-                                f"{description} died while it ran {state.record.name}, a generator "
-                                f"({state.record.info.type_name}); its position in the stream is lost.\n"
-                                "  A Sequence in its place would go on: its batches can be made again elsewhere."
-                            ),
-                            event.error,
-                        )
-                    )
+            self._lose(state, event.worker, description, event.error)
+
+    def _lose(self, state: StreamState, worker: int, description: str, error: BaseException | None) -> None:
+        """A stream goes on without a producer's present life, or cannot."""
+        window = state.window
+        if isinstance(window, LaneWindow) and worker < len(window.lanes):
+            text = None
+            if window.breaks(worker):
+                text = (
+                    f"{description} died while it ran {state.record.name}, a generator "
+                    f"({state.record.info.type_name}); its position in the stream is lost.\n"
+                    "  A Sequence in its place would go on: its batches can be made again elsewhere."
                 )
+            elif worker in self._pool.gone() and not window.lanes[worker].has_begun:
+                text = (
+                    f"{description} died before it ran its copy of {state.record.name}, a generator "
+                    f"({state.record.info.type_name}), and all its restarts are used (ProducerOptions.max_restarts); "
+                    "no other producer makes that copy's batches."
+                )
+            if text is not None:
+                state.out.put(StreamFailed(_with_cause(ProducerDiedError(text), error)))
                 window.over = True
-                continue
-            window.worker_lost(event.worker)
-            self._pump(state)
+                return
+        window.worker_lost(worker)
+        self._pump(state)
 
     def _on_hook(self, state: StreamState, event: HookDone) -> None:
         window = state.window
@@ -293,6 +315,13 @@ def as_payload(data: bytes) -> Payload:
     return Payload(np.frombuffer(data, np.uint8))
 
 
-def _with_cause(error: RayfeedError, cause: BaseException) -> RayfeedError:
+def _disconnected() -> RayfeedError:
+    return ProducerDiedError(
+        "this process' connection to Ray ended while a feed was open: its producers and their batches are gone.\n"
+        "  Close feeds before ray.shutdown()."
+    )
+
+
+def _with_cause(error: RayfeedError, cause: BaseException | None) -> RayfeedError:
     error.__cause__ = cause
     return error

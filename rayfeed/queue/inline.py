@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from rayfeed.batch import Batch, flatten, unflatten
 from rayfeed.errors import FeedClosedError, InternalError
@@ -35,14 +34,6 @@ class FlatReader:
     def arrays(self, index: int) -> list[np.ndarray]:
         """The batch's own arrays."""
         return self._arrays
-
-    def shape(self, index: int, column: int) -> tuple[int, ...]:
-        """An array's shape."""
-        return self._arrays[column].shape
-
-    def arrow(self, index: int, column: int) -> pa.Array:
-        """An array as a flat Arrow array, for frameworks that take dlpack."""
-        return pa.array(np.ascontiguousarray(self._arrays[column]).reshape(-1))
 
     def batch(self, index: int, *, copy: bool = False) -> Batch:
         """The batch as its source gave it, or a copy."""

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from rayfeed.errors import InternalError
 from rayfeed.producer.messages import Ticket
 from rayfeed.queue.window import DEPTH, Bound, Deliver, Delivery, Issued, StreamEnded, StreamFailed, Window
 
@@ -64,9 +65,33 @@ class LaneWindow(Window):
         self._done: deque[int] = deque()  # unordered: tickets in the order of their answers
         self._ended = False
 
+    @property
+    def slots(self) -> int:
+        """One batch at a time for each copy, whatever the producers' threads.
+
+        Copies whose producer is not there count as well: were the bound to shrink with a lost producer, batches that
+        wait for their turn could fill it, and leave no room for the one that is due.
+        """
+        return len(self.lanes)
+
     def breaks(self, worker: int) -> bool:
-        """Whether losing this worker loses a generator's position: its copy has begun and not ended."""
-        return worker < len(self.lanes) and self.lanes[worker].has_begun and not self.lanes[worker].closed
+        """Whether losing this worker loses batches: its copy has begun, and not all that is wanted of it was made."""
+        if worker >= len(self.lanes) or not self.lanes[worker].has_begun:
+            return False
+        lane = self.lanes[worker]
+        if lane.closed:  # answers may come out of order: the end may be known before all batches are there
+            return any(not self._is_past_end(lane, state) for state in self._waited_for(lane))
+        return not self._is_made()
+
+    def worker_lost(self, worker: int) -> list[Ticket]:
+        """A producer is gone whose loss breaks nothing; what it was asked for beyond its copy's end is settled."""
+        if self.breaks(worker):
+            raise InternalError(f"worker {worker} was lost with the position of its generator, and the stream goes on")
+        for number in [number for number, _ in self.held.get(worker, set())]:
+            state = self.issued.get(number)
+            if state is not None and not state.done:
+                self.answered(worker, state.ticket, payload=None, num_batches=0, ended=True)
+        return super().worker_lost(worker)
 
     def deliver(self) -> Iterator[Delivery]:
         while not self._ended:
@@ -123,6 +148,19 @@ class LaneWindow(Window):
     def _is_over(self) -> bool:
         return not self.issued and all(lane.closed or self._is_complete(lane) for lane in self.lanes)
 
+    def _is_made(self) -> bool:
+        """Whether every batch that the stream will deliver has been made."""
+        return all(state.done for state in self.issued.values()) and all(
+            lane.closed or self._is_complete(lane) for lane in self.lanes
+        )
+
+    def _waited_for(self, lane: Lane) -> list[Issued]:
+        return [state for state in map(self.issued.__getitem__, lane.tickets) if not state.done]
+
+    @staticmethod
+    def _is_past_end(lane: Lane, state: Issued) -> bool:
+        return lane.length is not None and state.ticket.first >= lane.length
+
     def _is_complete(self, lane: Lane) -> bool:
         """Whether the stream's bound lies before the lane's next place."""
         return self._places_left(lane) == 0
@@ -154,12 +192,31 @@ class LaneWindow(Window):
 
     def _next_ticket(self, room: int) -> Ticket | None:
         if room < 1:
-            return None
+            due = self._due()
+            return None if due is None else self._ticket(due, 1)
         able = [lane for lane in self.lanes if self._lane_free(lane) and self._places_left(lane) and self._share(lane)]
         if not able:
             return None
         lane = min(able, key=lambda lane: lane.first)
-        count = min(room, self._places_left(lane), self._share(lane))
+        return self._ticket(lane, min(room, self._places_left(lane), self._share(lane)))
+
+    def _due(self) -> Lane | None:
+        """The lane that the consumer waits for, when no batch of it is there or on its way.
+
+        It gets one place whatever the bound: a bound in bytes shrinks when batches grow, and may be filled by batches
+        of lanes whose turn comes later.
+        """
+        if not self.plan.ordered or self.num_handed_over != self.num_consumed:
+            return None
+        for step in range(len(self.lanes)):
+            lane = self.lanes[(self._turn + step) % len(self.lanes)]
+            if any(self._unconsumed(self.issued[number]) for number in lane.tickets):
+                return None
+            if not lane.closed and self._places_left(lane):
+                return lane if self._lane_free(lane) else None
+        return None
+
+    def _ticket(self, lane: Lane, count: int) -> Ticket:
         indices = tuple(range(lane.first, lane.first + count))
         ticket = Ticket(self._new_number(), self.stream, 0, lane.first, indices, lane=lane.number)
         lane.first += count
@@ -170,8 +227,7 @@ class LaneWindow(Window):
         """A lane takes a ticket while it has no more than its depth, whatever other lanes hold of the worker."""
         if lane.closed or lane.number not in self.workers:
             return False
-        out = sum(1 for number in lane.tickets if not self.issued[number].done)
-        return out < (1 if self.plan.one_at_a_time else DEPTH)
+        return len(self._waited_for(lane)) < (1 if self.plan.one_at_a_time else DEPTH)
 
     def _share(self, lane: Lane) -> int:
         """Batches the lane may still have outstanding: an equal part of the bound.

@@ -74,7 +74,11 @@ class SequenceWindow(Window):
         self.num_ordered = 0  # batches given tickets so far, over all passes
         self._making: set[int] = set()  # tickets of the current pass that are not made yet
         self._ended = False
-        self._begin_pass(plan.length)
+        if plan.max_passes == 0 or plan.max_batches == 0:
+            self.phase = Phase.OVER
+            self.script.append(StreamEnded())
+        else:
+            self._begin_pass(plan.length)
 
     def wants_hook(self) -> int | None:
         """The pass after which `on_epoch_end` must run now; asked once, answered by `pass_ready`."""
@@ -169,6 +173,8 @@ class SequenceWindow(Window):
             self._begin_pass(next_length)
 
     def _begin_pass(self, length: int) -> None:
+        if length < 1:
+            raise InternalError(f"pass {self.pass_index + 1} was to begin with {length} batches")
         self.pass_index += 1
         self.phase = Phase.ISSUING
         self._whole = length

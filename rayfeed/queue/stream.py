@@ -40,8 +40,6 @@ class Reader(Protocol):
     schema: FrameSchema
 
     def arrays(self, index: int) -> list[Any]: ...
-    def arrow(self, index: int, column: int) -> Any: ...
-    def shape(self, index: int, column: int) -> tuple[int, ...]: ...
     def batch(self, index: int, *, copy: bool = False) -> Batch: ...
 
 
@@ -110,6 +108,20 @@ class StreamState:
                     f"{where}: {difference}.\n"
                     "  Every batch of one source has the same structure and dtypes: convert it in the source."
                 )
+
+    def release(self) -> None:
+        """Let go of what lies in the object store, also where someone keeps the closed feed; errors stay to be read."""
+        if self.canonical is not None:
+            self.canonical.close()
+        self.source_ref = None
+        self.window.issued.clear()
+        kept = []
+        while not self.out.empty():
+            item = self.out.get_nowait()
+            if not isinstance(item, Deliver):
+                kept.append(item)
+        for item in kept:
+            self.out.put(item)
 
     def note(self, ticket: Ticket, run: Run) -> None:
         """Count an answer; warn once if several copies of a generator know nothing of each other."""
@@ -270,5 +282,6 @@ class ProducedStream:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._current = None
             self._conductor.close_stream(self._state.number)
             self._state.out.put(Closed())

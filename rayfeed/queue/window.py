@@ -118,7 +118,7 @@ class Window(ABC):
         self.issued: dict[int, Issued] = {}
         self.lost: list[int] = []  # a heap: the earliest lost ticket is issued again first
         self.workers: dict[int, int] = {}  # worker -> slots
-        self.held: dict[int, set[int]] = {}  # worker -> tickets it holds
+        self.held: dict[int, set[tuple[int, int]]] = {}  # worker -> (ticket, attempt) that it holds
         self.outstanding = 0
         self.num_made = self.num_consumed = self.num_discarded = self.num_handed_over = self.num_remade = 0
         self.over = False
@@ -137,7 +137,7 @@ class Window(ABC):
         """A producer is gone; its unanswered tickets, which `issue` will give out again."""
         self.workers.pop(worker, None)
         orphans: list[Ticket] = []
-        for number in sorted(self.held.pop(worker, set())):
+        for number, _ in sorted(self.held.pop(worker, set())):
             state = self.issued.get(number)
             if state is None or state.done:
                 continue
@@ -165,11 +165,13 @@ class Window(ABC):
         Returns:
             Whether this is the ticket's first answer; a later one is to be dropped.
         """
-        self.held.get(worker, set()).discard(ticket.number)
+        # The attempt tells a late answer of a worker's earlier life from the one its replacement still owes.
+        self.held.get(worker, set()).discard((ticket.number, ticket.attempt))
         state = self.issued.get(ticket.number)
         if state is None or state.done:
             return False
-        if num_batches > len(ticket.indices) or (num_batches < len(ticket.indices) and not (ended or failure)):
+        is_short = num_batches < len(ticket.indices) and not ended and failure is None
+        if is_short or num_batches > len(ticket.indices):
             raise InternalError(f"{num_batches} batches answer a ticket for {len(ticket.indices)} ({ticket})")
         state.holders.discard(worker)
         state.done, state.payload, state.num_batches = True, payload, num_batches
@@ -211,7 +213,7 @@ class Window(ABC):
                 self.issued[ticket.number] = state
                 self.outstanding += len(ticket.indices)
             state.holders.add(worker)
-            self.held[worker].add(state.ticket.number)
+            self.held[worker].add((state.ticket.number, state.ticket.attempt))
             yield worker, state.ticket
 
     @abstractmethod

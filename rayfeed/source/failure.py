@@ -31,14 +31,22 @@ def _rebuilt(form: Any) -> BaseException:
     if not isinstance(form, _Bare):
         return form
     error = form.type.__new__(form.type)
-    error.args = form.args
+    _set(error, "args", form.args)
     error.__dict__.update(form.state)
     return error
 
 
-def _same_class(one: type, other: type) -> bool:
-    """Whether two classes are one class that travelled by value, and so is another object here."""
-    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+def _set(error: BaseException, name: str, value: Any) -> None:
+    """Set an attribute, also of a class that refuses it, such as a frozen dataclass."""
+    BaseException.__setattr__(error, name, value)
+
+
+def _text(error: BaseException) -> str:
+    """The message; an exception whose ``__str__`` fails has none."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ that fails must not hide the error
+        return ""
 
 
 @dataclass(frozen=True)
@@ -57,31 +65,48 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, where: str) -> Failure:
-        """Take an exception down. One that cannot be rebuilt from its pickle is replaced by a `RemoteError`."""
+        """Take an exception down. One that cannot be rebuilt from its pickle is replaced by a `RemoteError`.
+
+        Of the forms that can be rebuilt, the first is taken that keeps the message: an ``__init__`` that makes its
+        message from its argument would, called with that message, make another.
+        """
         text = "".join(traceback.format_exception(error))
         if isinstance(error, StopIteration):  # raised from an iterator's __next__ it would end the stream in silence
             error = RuntimeError(f"the source raised StopIteration({error.value!r}) while making a batch")
+        elif isinstance(error, (SystemExit, KeyboardInterrupt)):  # it would end the caller's process in silence
+            error = RuntimeError(f"the source raised {error!r} while making a batch")
+        second_best: bytes | None = None
         for form in (
             error,
             _Bare(type(error), error.args, dict(error.__dict__)),
-            _Bare(type(error), (str(error),), {}),
+            _Bare(type(error), (_text(error),), dict(error.__dict__)),
+            _Bare(type(error), (_text(error),), {}),
         ):
             try:
                 pickled = pack(form, name="error")
                 rebuilt = _rebuilt(unpack(pickled))
             except Exception:  # noqa: BLE001, S112 - the user's class may raise anything here; the next form is tried
                 continue
-            if type(rebuilt) is type(error) or _same_class(type(rebuilt), type(error)):
-                return cls(pickled, text, where)
-        described = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+            if type(rebuilt) is type(error):
+                if _text(rebuilt) == _text(error):
+                    return cls(pickled, text, where)
+                second_best = second_best or pickled
+        if second_best is not None:
+            return cls(second_best, text, where)
+        described = f"{type(error).__module__}.{type(error).__qualname__}: {_text(error)}"
         stand_in = RemoteError(f"{described}\n  (its own class cannot be sent to another process)")
         return cls(pack(stand_in, name="error"), text, where)
 
     def error(self) -> BaseException:
         """The exception to raise in this process: its own type, a note that says where, its traceback as the cause."""
-        error = _rebuilt(unpack(self.pickled))
-        error.__cause__ = RemoteTraceback(self.traceback)
+        try:
+            error = _rebuilt(unpack(self.pickled))
+        except Exception as reason:  # noqa: BLE001 - its class' module may be missing here, or fail on import
+            described = self.traceback.rstrip().rsplit("\n", 1)[-1]
+            error = RemoteError(f"{described}\n  (its own class cannot be loaded in this process: {reason!r})")
+        _set(error, "__cause__", RemoteTraceback(self.traceback))
+        notes: list[str] = list(getattr(error, "__notes__", ()))
         note = f"rayfeed: raised in {self.where}"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        if note not in notes:
+            _set(error, "__notes__", [*notes, note])
         return error

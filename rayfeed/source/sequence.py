@@ -41,8 +41,12 @@ class Sequence:
 
 
 def is_sequence(source: object) -> bool:
-    """Whether the object can be asked for batch i of n: it has ``__getitem__`` and ``__len__``."""
-    return hasattr(type(source), "__getitem__") and hasattr(type(source), "__len__")
+    """Whether the object can be asked for batch i of n: it has ``__getitem__`` and ``__len__``.
+
+    ``num_batches``, which a Keras PyDataset may have in its place, serves as well.
+    """
+    kind = type(source)
+    return hasattr(kind, "__getitem__") and (hasattr(kind, "__len__") or hasattr(kind, "num_batches"))
 
 
 def overrides_on_epoch_end(sequence: object) -> bool:

@@ -12,12 +12,14 @@ raises `SourceError` with the attribute's name, before anything is started.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
+import pickle
 import sys
 import threading
 import types
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from ray import cloudpickle
@@ -25,22 +27,26 @@ from ray import cloudpickle
 from rayfeed.errors import SourceError
 
 LOCK_TYPES = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
+STANDARD_STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")
+"""Files that every process has: sent by name. A logging handler often holds one."""
+
 MAX_DEPTH = 6
 """How deep the search for the member that cannot travel goes; deeper, the last one found is named."""
 
 
-def pack(source: object, *, name: str) -> bytes:
+def pack(source: object, *, name: str, by_reference: Sequence[object] = ()) -> bytes:
     """Serialise a user object.
 
     Args:
         source: A Sequence, generator object, generator function, callback or the like.
         name: What to call it in an error: the argument's name.
+        by_reference: Objects that stay here; where `source` refers to them, the other end's objects take their place.
 
     Raises:
         SourceError: Something in it cannot travel; names the attribute and says what to do.
     """
     try:
-        return _dumps(source)
+        return _dumps(source, by_reference)
     except Exception as error:
         path, culprit, reason = _culprit(source, name, error)
         raise SourceError(
@@ -50,9 +56,15 @@ def pack(source: object, *, name: str) -> bytes:
         ) from error
 
 
-def unpack(data: Any) -> Any:
-    """Load what `pack` made; `data` is bytes or a buffer of them. Arrays are private and writable."""
-    return cloudpickle.loads(data)
+def unpack(data: Any, *, by_reference: Sequence[object] = ()) -> Any:
+    """Load what `pack` made; `data` is bytes or a buffer of them. Arrays are private and writable.
+
+    Args:
+        data: What `pack` gave.
+        by_reference: This end's objects, in the order of those that `pack` was given.
+    """
+    with io.BytesIO(data) as file:
+        return _Unpickler(file, by_reference).load()
 
 
 def is_fresh(generator: Generator[Any, Any, Any]) -> bool:
@@ -63,16 +75,27 @@ def is_fresh(generator: Generator[Any, Any, Any]) -> bool:
 class _Pickler(cloudpickle.Pickler):
     """Cloudpickle, and fresh generators, and unlocked locks."""
 
+    def __init__(self, file: io.BytesIO, by_reference: Sequence[object]) -> None:
+        super().__init__(file, protocol=5)
+        self._by_reference = by_reference
+
+    def persistent_id(self, obj: Any) -> int | None:
+        for place, other in enumerate(self._by_reference):
+            if obj is other:
+                return place
+        return None
+
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, types.GeneratorType):
             if not is_fresh(obj):
                 raise TypeError("it was already started")
             return _call, (_function_of(obj), _arguments_of(obj))
-        if (
-            isinstance(obj, io.IOBase)
-            and not isinstance(obj, (io.BytesIO, io.StringIO))
-            and obj not in _standard_streams()
-        ):
+        if isinstance(obj, io.IOBase) and not isinstance(obj, (io.BytesIO, io.StringIO)):
+            for name in STANDARD_STREAMS:
+                if obj is getattr(sys, name):
+                    return getattr, (sys, name)
+            if obj.closed:
+                return _closed_file, ()
             raise TypeError("it is open in this process")  # cloudpickle would send a copy of the whole content
         make_lock = LOCK_TYPES.get(type(obj))
         if make_lock is not None:
@@ -84,15 +107,28 @@ class _Pickler(cloudpickle.Pickler):
         return super().reducer_override(obj)
 
 
-def _standard_streams() -> tuple[Any, ...]:
-    """Streams that every process has, which cloudpickle sends by name."""
-    return (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+class _Unpickler(pickle.Unpickler):
+    """Puts this end's objects in the places of those that stayed at the other."""
+
+    def __init__(self, file: io.BytesIO, by_reference: Sequence[object]) -> None:
+        super().__init__(file)
+        self._by_reference = by_reference
+
+    def persistent_load(self, pid: Any) -> object:
+        return self._by_reference[pid]
 
 
-def _dumps(obj: object) -> bytes:
+def _dumps(obj: object, by_reference: Sequence[object] = ()) -> bytes:
     with io.BytesIO() as file:
-        _Pickler(file, protocol=5).dump(obj)
+        _Pickler(file, by_reference).dump(obj)
         return file.getvalue()
+
+
+def _closed_file() -> io.StringIO:
+    """Stands for a file that was closed before it was sent."""
+    file = io.StringIO()
+    file.close()
+    return file
 
 
 def _call(function: Any, arguments: tuple[list[Any], dict[str, Any]]) -> Any:
@@ -103,6 +139,9 @@ def _call(function: Any, arguments: tuple[list[Any], dict[str, Any]]) -> Any:
 def _function_of(generator: Any) -> types.FunctionType:
     """The function whose call would give this generator, remade from its code, globals and closure."""
     code, frame = generator.gi_code, generator.gi_frame
+    named = _named(frame.f_globals.get("__name__"), generator.__qualname__)
+    if getattr(named, "__code__", None) is code:
+        return named  # the module's own function, which cloudpickle sends by name
     values = frame.f_locals
     cells = tuple(types.CellType(values[name]) if name in values else types.CellType() for name in code.co_freevars)
     function = types.FunctionType(code, frame.f_globals, generator.__name__, None, cells)
@@ -110,6 +149,14 @@ def _function_of(generator: Any) -> types.FunctionType:
     function.__module__ = frame.f_globals.get("__name__", "__main__")
     # Keyword-only arguments are passed by name; positional ones, defaults included, by position.
     return function
+
+
+def _named(module: Any, qualname: str) -> Any:
+    """What a module defines under a qualified name, or None."""
+    found = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def _arguments_of(generator: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -138,6 +185,8 @@ def _culprit(obj: object, path: str, error: Exception, depth: int = 0) -> tuple[
 
 
 def _members(obj: object) -> Iterator[tuple[str, object]]:
+    if isinstance(obj, io.IOBase):
+        return  # what it is made of is not the user's
     if isinstance(obj, Mapping):
         yield from ((f"[{key!r}]", value) for key, value in obj.items())
     elif isinstance(obj, (list, tuple)):
@@ -145,6 +194,10 @@ def _members(obj: object) -> Iterator[tuple[str, object]]:
     elif isinstance(obj, types.GeneratorType) and is_fresh(obj):
         captured = inspect.getgeneratorlocals(obj)
         yield from ((f".gi_frame.f_locals[{key!r}]", value) for key, value in captured.items())
+    elif isinstance(obj, types.MethodType):
+        yield ".__self__", obj.__self__
+    elif isinstance(obj, functools.partial):
+        yield from ((".func", obj.func), (".args", obj.args), (".keywords", obj.keywords))
     elif isinstance(obj, types.FunctionType):
         used = inspect.getclosurevars(obj)
         yield from ((f" (uses {key})", value) for key, value in {**used.nonlocals, **used.globals}.items())

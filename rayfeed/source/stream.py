@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import operator
+import threading
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -61,9 +63,13 @@ def describe(source: object, *, name: str) -> SourceInfo:
 
 
 def checked_length(sequence: Any) -> int:
-    """``len(sequence)``, where an infinite Keras PyDataset gives an error that says what to do."""
+    """``len(sequence)``, or its ``num_batches``.
+
+    Raises:
+        SourceError: It says no number, as an infinite Keras PyDataset does.
+    """
     try:
-        return len(sequence)
+        return len(sequence) if hasattr(type(sequence), "__len__") else operator.index(sequence.num_batches)
     except TypeError as error:
         raise SourceError(
             f"{type(sequence).__name__} does not say how many batches it has: {error}.\n"
@@ -90,21 +96,24 @@ class SequenceSource:
 
 
 class GeneratorSource:
-    """One stream of batches. `make` is called from one thread at a time, in order."""
+    """One stream of batches. `make` is called in order, one call at a time; `close` waits for the one that runs."""
 
     END = object()
 
     def __init__(self, iterator: Iterator[Batch]) -> None:
         self.iterator = iterator
+        self._lock = threading.Lock()
 
     def make(self) -> Batch:
         """The next batch, or `END`."""
-        return next(self.iterator, self.END)
+        with self._lock:
+            return next(self.iterator, self.END)
 
     def close(self) -> None:
         """Let a generator run its ``finally`` blocks."""
         if isinstance(self.iterator, types.GeneratorType):
-            self.iterator.close()
+            with self._lock:
+                self.iterator.close()
 
 
 def open_source(source: Any, info: SourceInfo) -> SequenceSource | GeneratorSource:

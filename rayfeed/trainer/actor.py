@@ -16,7 +16,6 @@ import ray
 
 from rayfeed.producer.messages import Opened
 from rayfeed.source.failure import Failure
-from rayfeed.source.shipping import unpack
 
 if TYPE_CHECKING:  # Keras must not be imported before the backend is chosen
     from rayfeed.queue.conductor import Conductor
@@ -39,7 +38,9 @@ class TrainerHost:
         os.environ["KERAS_BACKEND"] = backend
         if not num_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        # TensorFlow reports at length what the machine has not got, and this process' output goes to the caller's
+        # terminal; without a GPU even the missing GPU is logged as an error.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if num_gpus else "3")
         self._node = ray.util.get_node_ip_address()
         self._held = threading.Event()
         self._model: Any = None
@@ -79,15 +80,18 @@ class TrainerHost:
     def run(self, request: Request) -> Done | Failed:
         """Carry out one job. Exceptions come back as `Failed`, never as Ray's task errors."""
         # Imported here, in the work thread: the process answers `open` before Keras and its backend are loaded.
-        from rayfeed.trainer.callbacks import Tap, pack_states  # noqa: PLC0415
+        from rayfeed.trainer.callbacks import Tap  # noqa: PLC0415
+        from rayfeed.trainer.carrying import Snapshot, unpack_callbacks  # noqa: PLC0415
         from rayfeed.trainer.core import run_job  # noqa: PLC0415
-        from rayfeed.trainer.messages import Done, Failed  # noqa: PLC0415
+        from rayfeed.trainer.messages import Done, Failed, Left  # noqa: PLC0415
         from rayfeed.trainer.transport import PackedModel, apply_state, state_of, unpack_model  # noqa: PLC0415
 
-        self._tap = Tap(each_step=request.job.verbose == 1)
+        self._tap = tap = Tap(each_step=request.job.verbose == 1)
         self._tap_is_there.set()
+        snapshot: Snapshot | None = None
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            result: Any
             try:
                 if Path(request.directory).is_dir():
                     os.chdir(request.directory)
@@ -95,20 +99,21 @@ class TrainerHost:
                     self._model = unpack_model(request.model)
                 else:
                     apply_state(self._model, request.model)
-                callbacks = unpack(request.callbacks)
-                outcome = run_job(request.job, self._model, callbacks, progress=self._tap, watch=self._watch)
-                done = Done(
-                    outcome=outcome,
-                    state=state_of(self._model) if request.job.method == "fit" else None,
-                    stop_training=bool(getattr(self._model, "stop_training", False)),
-                    callbacks=pack_states(callbacks),
-                    warnings=_told(caught),
-                    progress=self._tap.take(0),
-                )
-            except Exception as error:  # noqa: BLE001 - whatever user code raises is the caller's to see
-                failure = Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()})")
-                return Failed(failure, _told(caught), self._tap.take(0))
-        return done
+                callbacks = unpack_callbacks(request.callbacks, self._model)
+                snapshot = Snapshot(callbacks, self._model)
+                result = run_job(request.job, self._model, callbacks, progress=tap, watch=self._watch)
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller's to see
+                result = Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()})")
+            began = snapshot is not None
+            changes = snapshot.changes() if snapshot is not None else []
+        left = Left(
+            state=state_of(self._model) if began and request.job.method == "fit" else None,
+            stop_training=bool(getattr(self._model, "stop_training", False)),
+            callbacks=changes,
+            warnings=_told(caught),
+            progress=tap.take(0),
+        )
+        return Failed(result, left) if isinstance(result, Failure) else Done(result, left)
 
     def _watch(self, conductor: Conductor | None) -> None:
         self._conductor = conductor

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -62,14 +61,6 @@ class _Steps:
         return self._slices.length <= other
 
 
-@dataclass(frozen=True)
-class Failed:
-    """What the source raised, and its cause: Keras drops causes, and ``tf.data`` makes an error of its own of it."""
-
-    error: Exception
-    cause: BaseException | None
-
-
 class FeedAdapter(DataAdapter):
     """Feeds one stream's slices to Keras.
 
@@ -91,7 +82,6 @@ class FeedAdapter(DataAdapter):
         stops_training: bool = False,
     ) -> None:
         self.slices = slices
-        self.failure: Failed | None = None
         self._model = model
         self._what = what
         self._class_weight = class_weight
@@ -100,7 +90,7 @@ class FeedAdapter(DataAdapter):
         self._prefetch_batches = 0
         self._is_live = False
         self._shown: deque[Delivered] = deque()  # batches Keras looked at before training began
-        self._slice_is_new = False
+        self._slice_is_new = False  # begun by looking, and not yet by Keras
 
     # Keras' side
 
@@ -124,7 +114,7 @@ class FeedAdapter(DataAdapter):
         """Begin the next slice, unless Keras only looks, or looked at this one already."""
         if self._is_live and not self._slice_is_new:
             self.slices.begin()
-        self._slice_is_new = False
+        self._slice_is_new = self._slice_is_new and not self._is_live
 
     def get_tf_dataset(self) -> Any:
         import tensorflow as tf  # noqa: PLC0415 - the backend's own package; other backends do without
@@ -153,15 +143,18 @@ class FeedAdapter(DataAdapter):
 
     def go_live(self) -> None:
         """Training, or a validation, begins: what Keras looked at before is given once more."""
-        if not self._is_live:
-            self._is_live = True
-            self._slice_is_new = self.slices.num_begun > 0
+        self._is_live = True
+
+    def rest(self) -> None:
+        """A validation is over: what Keras reads before the next one begins, it only looks at."""
+        self._is_live = False
 
     def take(self) -> Delivered | None:
         """The slice's next batch, or None at its end."""
         if not self._is_live:
-            if self.slices.num_begun == 0:
+            if not self._slice_is_new:
                 self.slices.begin()
+                self._slice_is_new = True
             item = self.slices.take()
             if item is not None:
                 self._shown.append(item)
@@ -170,8 +163,8 @@ class FeedAdapter(DataAdapter):
             return self._shown.popleft()
         try:
             item = self.slices.take()
-        except Exception as error:
-            self.failure = Failed(error, error.__cause__)
+        except Exception:
+            self._model.stop_training = True  # also where Keras takes the error for the data's end
             raise
         if item is None and self.slices.num_taken < self.slices.length:
             self._on_early_end()
@@ -204,11 +197,15 @@ class FeedAdapter(DataAdapter):
             raw = [*(self._unnamed(part) for part in unflatten(structure, arrays)), None]
             weights = self._class_weight.sample_weight(raw[1], raw[2] if len(parts) == len(ROLES) else None)
             parts[2:] = [convert(weights)]
+        while parts[-1] is None:  # no weights, or no targets: ``tf.data`` has no word for None
+            parts.pop()
         return tuple(parts)
 
     def _unnamed(self, part: Any) -> Any:
-        """A single output's array, where it comes under the output's name: Keras 3 takes names only for several."""
+        """A single output's array, where it comes in a list, or under the output's name as Keras 3 does not take it."""
         names = getattr(self._model, "output_names", None)
+        if isinstance(part, (list, tuple)) and len(part) == 1:
+            return part[0]
         if isinstance(part, dict) and names is not None and list(part) == list(names) and len(names) == 1:
             return part[names[0]] if not isinstance(self._model.output, dict) else part
         return part
@@ -223,10 +220,8 @@ class FeedAdapter(DataAdapter):
         return self._model.steps_per_execution > 1 or not _is_default_strategy(tf, self._model.distribute_strategy)
 
     def _signature(self, tf: Any) -> Any:
-        """The shapes and dtypes of the stream, from its first batch, which is given again later."""
-        was_live, self._is_live = self._is_live, False
+        """The ranks and dtypes of the stream, from its first batch, which is given again later."""
         item = self.take()
-        self._is_live = was_live
         if item is None:
             self._on_early_end()
             raise InternalError(f"{self._what} gave nothing, and was not found to have ended")
@@ -234,7 +229,7 @@ class FeedAdapter(DataAdapter):
         def spec(array: np.ndarray) -> Any:
             array = as_keras_dtype(array)
             dtype = tf.string if array.dtype.kind in "US" else tf.as_dtype(array.dtype)
-            return tf.TensorSpec(shape=(None, *array.shape[1:]), dtype=dtype)
+            return tf.TensorSpec(shape=(None,) * array.ndim, dtype=dtype)  # other axes may differ too
 
         return self.data(item, spec)
 

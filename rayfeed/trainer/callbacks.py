@@ -1,4 +1,4 @@
-"""rayfeed's own callbacks, and how the user's travel.
+"""rayfeed's own callbacks.
 
 The user's callbacks run beside the model, in Keras' own `CallbackList`. Around them stand two of ours: `Opening` comes
 first in each hook and keeps the adapters in step with Keras; `Closing` comes last and stops training before an epoch
@@ -7,7 +7,6 @@ that would have no data. `Tap` takes the place of Keras' progress bar and passes
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 import warnings
@@ -16,16 +15,12 @@ from typing import Any
 import keras
 
 from rayfeed.errors import OptionError
-from rayfeed.source.shipping import pack, unpack
 from rayfeed.trainer.adapter import FeedAdapter
 from rayfeed.trainer.messages import ProgressEvent
 from rayfeed.trainer.slices import Slices
 
 DRAW_INTERVAL_S = 0.05
 """Steps closer together than this are drawn as one: Keras' own bar redraws every 0.05 s."""
-
-NOT_CARRIED = ("_model", "params")
-"""Attributes of a callback that belong to one run: set by Keras, different on both sides."""
 
 RAN_OUT = (
     "Your input ran out of data; interrupting training. Make sure that your dataset or generator can generate at least "
@@ -49,40 +44,6 @@ def listed(callbacks: Any) -> list[keras.callbacks.Callback]:
     return flat
 
 
-def pack_callbacks(callbacks: list[keras.callbacks.Callback]) -> bytes:
-    """The user's callbacks without the model they may have been used with.
-
-    Raises:
-        SourceError: One cannot travel; names the attribute.
-    """
-    clones = []
-    for callback in callbacks:
-        clone = copy.copy(callback)
-        vars(clone).update(dict.fromkeys(NOT_CARRIED))
-        clones.append(clone)
-    return pack(clones, name="callbacks")
-
-
-def pack_states(callbacks: list[keras.callbacks.Callback]) -> list[bytes | None]:
-    """The state each callback ended with; None, with a warning, for one whose state cannot travel."""
-    states: list[bytes | None] = []
-    for callback in callbacks:
-        state = {name: value for name, value in vars(callback).items() if name not in NOT_CARRIED}
-        try:
-            states.append(pack(state, name=type(callback).__name__))
-        except ValueError as error:
-            warnings.warn(f"The state of a callback stays in the trainer: {error}", stacklevel=2)
-            states.append(None)
-    return states
-
-
-def apply_states(callbacks: list[keras.callbacks.Callback], states: list[bytes | None]) -> None:
-    """Give the caller's own callback objects the state theirs ended with."""
-    for callback, state in zip(callbacks, states, strict=True):
-        if state is not None:
-            vars(callback).update(unpack(state))
-
-
 class Opening(keras.callbacks.Callback):
     """First in each hook: tells the adapters what begins, and keeps ``params['steps']`` true."""
 
@@ -102,6 +63,10 @@ class Opening(keras.callbacks.Callback):
     def on_test_begin(self, logs: Any = None) -> None:
         if self._testing is not None:
             self._testing.go_live()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        if self._testing is not None:
+            self._testing.rest()
 
     on_predict_begin = on_test_begin
 

@@ -71,7 +71,7 @@ class ClassWeight:
             )
         if targets.ndim == 2:
             targets = targets[:, 0] if targets.shape[1] == 1 else targets.argmax(axis=1)
-        labels = targets.astype(np.int64)
+        labels = np.rint(np.nan_to_num(targets, nan=-1.0)).astype(np.int64)  # rounded, as Keras does
         inside = (labels >= 0) & (labels < len(self._table))
         weights = self._table[np.where(inside, labels, 0)]
         unknown = ~inside | np.isnan(weights)

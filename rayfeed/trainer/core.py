@@ -151,17 +151,24 @@ def _opened(specs: list[StreamSpec], job: Job, watch: Watch) -> Iterator[list[St
 
 @contextlib.contextmanager
 def _own_errors(adapter: FeedAdapter) -> Iterator[None]:
-    """Raise what the source raised, with its cause, whatever Keras or ``tf.data`` made of it."""
+    """Raise what the source raised, with its cause, whatever Keras or ``tf.data`` made of it.
+
+    Keras drops the cause of an error; ``tf.data`` raises one of its own in its place; and TensorFlow's out-of-range
+    error, raised by a source, would pass for the end of the data.
+    """
+    slices = adapter.slices
     try:
         yield
     except Exception as error:
-        failed = adapter.failure
+        failed = slices.failure
         if failed is None:
             raise
         if failed.error is error:
             error.__cause__ = failed.cause
             raise
         raise failed.error from failed.cause or error
+    if slices.failure is not None:
+        raise slices.failure.error from slices.failure.cause
 
 
 def _pass_length(spec: StreamSpec) -> int | None:

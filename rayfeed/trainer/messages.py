@@ -86,39 +86,38 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Done:
-    """The job is done.
+class Left:
+    """What a job left behind in the trainer, for the caller's own objects to take on; also of a job that raised.
 
     Attributes:
-        outcome: What it gave.
-        state: The model's state after it; None where the job does not change it.
+        state: The model's state; None where the job does not change it.
         stop_training: The model's flag.
-        callbacks: The state each user callback ended with, packed, in their order.
+        callbacks: What changed in each user callback, packed, in their order; empty where none was reached.
         warnings: Warnings raised on the way: category and message.
         progress: Events the caller has not asked for yet.
     """
 
-    outcome: Outcome
     state: ModelState | None
     stop_training: bool
-    callbacks: list[bytes | None]
+    callbacks: list[bytes]
     warnings: list[tuple[type[Warning], str]]
     progress: list[ProgressEvent]
 
 
 @dataclass(frozen=True)
-class Failed:
-    """The job raised.
+class Done:
+    """The job is done."""
 
-    Attributes:
-        failure: The exception.
-        warnings: As of `Done`.
-        progress: As of `Done`.
-    """
+    outcome: Outcome
+    left: Left
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job raised."""
 
     failure: Failure
-    warnings: list[tuple[type[Warning], str]]
-    progress: list[ProgressEvent]
+    left: Left
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def plan_fit(
         validation=validation,
         validation_arrays=arrays,
         validation_steps=validation_steps,
-        validation_freq=validation_freq if isinstance(validation_freq, int) else list(validation_freq),
+        validation_freq=list(validation_freq) if isinstance(validation_freq, Iterable) else int(validation_freq),
         num_validations=num_validations,
     )
 
@@ -136,7 +136,8 @@ def _plan_validation(
     if isinstance(data, (tuple, list)):
         if len(data) not in (2, 3):
             raise OptionError(f"validation_data must be (x, y) or (x, y, sample_weight), got {len(data)} members.")
-        return tuple(keras.tree.map_structure(np.asarray, member) for member in data), None
+        members = [member for member in data if member is not None]
+        return tuple(keras.tree.map_structure(np.asarray, member) for member in members), None
     info = describe(data, name="validation_data")
     if info.is_sequence:
         length = info.length or 0

@@ -20,10 +20,10 @@ from rayfeed.options import TrainerOptions
 from rayfeed.producer.cluster import ensure_ray
 from rayfeed.producer.placement import describe_free, trainer_claim
 from rayfeed.trainer.actor import TrainerHost
-from rayfeed.trainer.callbacks import apply_states, pack_callbacks
+from rayfeed.trainer.carrying import apply_changes, pack_callbacks
 from rayfeed.trainer.core import run_job
 from rayfeed.trainer.messages import Done, Failed, Job, Outcome, ProgressEvent, Request
-from rayfeed.trainer.transport import apply_state, pack_model, state_of
+from rayfeed.trainer.transport import apply_state, pack_model
 
 ABORT_TIMEOUT_S = 10.0
 """How long a trainer whose job is given up may take to end its producers; then its process is ended, they with it."""
@@ -67,7 +67,7 @@ class RemoteTrainer:
         self._model = model
         self._options = options
         self._claim = trainer_claim(options)
-        self._holds_model = False
+        self._sent: Any = None  # the configuration of the model that the actor holds
         settings: dict[str, Any] = {
             "max_restarts": 0,
             "max_task_retries": 0,
@@ -91,8 +91,11 @@ class RemoteTrainer:
             raise TrainerDiedError(
                 "this trainer's process was ended when an earlier call was given up: open a new one."
             )
-        model = state_of(self._model) if self._holds_model else pack_model(self._model)
-        request = Request(job, model, pack_callbacks(callbacks), str(Path.cwd()))
+        packed = pack_model(self._model)
+        # The actor's model serves again only where architecture and compile arguments are what they were.
+        is_same = packed.config == self._sent and packed.state.optimizer is not None
+        model = packed.state if is_same else packed
+        request = Request(job, model, pack_callbacks(callbacks, self._model), str(Path.cwd()))
         self._wait_until_open()
         running = None
         try:
@@ -106,20 +109,27 @@ class RemoteTrainer:
                 "max_queue_bytes."
             ) from error
         except BaseException:
-            self._abort(running)
+            self._abort(running, callbacks)
             raise
-        for category, message in answer.warnings:
+        self._sent = packed.config
+        self._take_home(answer, callbacks)
+        for category, message in answer.left.warnings:
             warnings.warn(message, category, stacklevel=4)
         match answer:
             case Failed(failure):
                 raise failure.error()
-            case Done():
-                self._holds_model = True
-                if answer.state is not None:
-                    apply_state(self._model, answer.state)
-                    self._model.stop_training = answer.stop_training
-                apply_states(callbacks, answer.callbacks)
-                return answer.outcome
+            case Done(outcome):
+                return outcome
+
+    def _take_home(self, answer: Done | Failed, callbacks: list[keras.callbacks.Callback]) -> None:
+        """Give the caller's model and callbacks what the job left, whether it ended well or not."""
+        left = answer.left
+        if left.state is not None:
+            apply_state(self._model, left.state)
+            self._model.stop_training = left.stop_training
+        if left.callbacks:
+            params = answer.outcome.params if isinstance(answer, Done) else None
+            apply_changes(callbacks, left.callbacks, self._model, params)
 
     def close(self) -> None:
         """End the actor and wait until it is gone; may be called twice."""
@@ -156,22 +166,26 @@ class RemoteTrainer:
                 answer: Any = ray.get(running)
                 # A call for progress may still be on its way: its events come before the answer's.
                 bar.draw(ray.get(asked))
-                bar.draw(answer.progress)
                 if not isinstance(answer, (Done, Failed)):
                     raise InternalError(f"unknown answer {answer!r}")
+                bar.draw(answer.left.progress)
                 return answer
             bar.draw(ray.get(asked))
             asked = self._actor.progress.remote()
 
-    def _abort(self, running: Any) -> None:
-        """The caller gives up (Ctrl-C): end the job's producers, then the actor."""
+    def _abort(self, running: Any, callbacks: list[keras.callbacks.Callback]) -> None:
+        """The caller gives up (Ctrl-C): end the job's producers, take home what was trained, end the actor."""
         if self._actor is None or not ray.is_initialized():
             return
-        aborted = self._actor.abort.remote()
-        ray.wait([aborted], timeout=ABORT_TIMEOUT_S)
-        if running is not None:
-            ray.wait([running], timeout=ABORT_TIMEOUT_S)
-        self.close()
+        try:
+            self._actor.abort.remote()
+            if running is not None and ray.wait([running], timeout=ABORT_TIMEOUT_S)[0]:
+                answer: Any = ray.get(running)
+                self._take_home(answer, callbacks)
+        except RayActorError:
+            return  # it died meanwhile: nothing is left to take home
+        finally:
+            self.close()
 
 
 class ProgressBar:

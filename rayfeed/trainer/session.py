@@ -12,9 +12,11 @@ import keras
 
 from rayfeed.errors import FeedClosedError, OptionError
 from rayfeed.options import ProducerOptions, StreamOptions, TrainerOptions
+from rayfeed.producer.cluster import ensure_ray
+from rayfeed.producer.placement import producer_claim
 from rayfeed.stats import FeedStats
 from rayfeed.trainer.callbacks import listed
-from rayfeed.trainer.messages import Job, Outcome
+from rayfeed.trainer.messages import Job, Method, Outcome
 from rayfeed.trainer.planning import plan_fit, plan_single
 from rayfeed.trainer.remote import LocalTrainer, RemoteTrainer
 from rayfeed.trainer.transport import check_compiled, check_model
@@ -131,22 +133,9 @@ class Trainer:
         """Evaluate the model; see `rayfeed.evaluate_generator`."""
         check_compiled(self._model, call="evaluate_generator")
         options = StreamOptions(
-            workers=workers,
-            use_multiprocessing=use_multiprocessing,
-            max_queue_size=max_queue_size,
-            max_queue_bytes=max_queue_bytes,
-            seed=seed,
+            workers, use_multiprocessing, max_queue_size, max_queue_bytes=max_queue_bytes, seed=seed
         )
-        job = plan_single(
-            "evaluate",
-            generator,
-            options=options,
-            producers=producers,
-            ships=self._ships(options),
-            steps=steps,
-            verbose=verbose,
-        )
-        return self._run(job, listed(callbacks)).value
+        return self._single("evaluate", generator, steps, callbacks, verbose, options, producers)
 
     def predict_generator(
         self,
@@ -164,23 +153,14 @@ class Trainer:
     ) -> Any:
         """Predict with the model; see `rayfeed.predict_generator`."""
         options = StreamOptions(
-            workers=workers,
-            use_multiprocessing=use_multiprocessing,
-            max_queue_size=max_queue_size,
+            workers,
+            use_multiprocessing,
+            max_queue_size,
             max_queue_bytes=max_queue_bytes,
             seed=seed,
             bare_inputs=True,
         )
-        job = plan_single(
-            "predict",
-            generator,
-            options=options,
-            producers=producers,
-            ships=self._ships(options),
-            steps=steps,
-            verbose=verbose,
-        )
-        return self._run(job, listed(callbacks)).value
+        return self._single("predict", generator, steps, callbacks, verbose, options, producers)
 
     def close(self) -> None:
         """End the actor and wait until it is gone. May be called twice."""
@@ -196,6 +176,28 @@ class Trainer:
     ) -> None:
         self.close()
 
+    def _single(
+        self,
+        method: Method,
+        generator: Any,
+        steps: int | None,
+        callbacks: Any,
+        verbose: int | str,
+        options: StreamOptions,
+        producers: ProducerOptions | None,
+    ) -> Any:
+        """One round over a source: Keras' return value."""
+        job = plan_single(
+            method,
+            generator,
+            options=options,
+            producers=producers,
+            ships=self._ships(options),
+            steps=steps,
+            verbose=verbose,
+        )
+        return self._run(job, listed(callbacks)).value
+
     def _ships(self, options: StreamOptions) -> bool:
         """Whether sources run in another process than the caller's."""
         return isinstance(self._options, TrainerOptions) or options.workers > 0
@@ -203,8 +205,11 @@ class Trainer:
     def _run(self, job: Job, callbacks: list[keras.callbacks.Callback]) -> Outcome:
         if self._is_closed:
             raise FeedClosedError("this trainer is closed: open a new one.")
+        options, wanted = self._options, job.stream.options
+        if isinstance(options, TrainerOptions) and wanted.workers:
+            ensure_ray()
+            producer_claim(job.producers, wanted.num_producers)  # refused here, before the trainer is started for it
         if self._runner is None:
-            options = self._options
             if isinstance(options, TrainerOptions):
                 self._runner = RemoteTrainer(self._model, options)
             else:

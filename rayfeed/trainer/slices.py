@@ -7,9 +7,18 @@ one pass of a Sequence, whose length is known for the first pass and comes with 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
-from rayfeed.queue.stream import Delivered, Stream
+from rayfeed.queue.stream import Delivered, Item, Stream
 from rayfeed.queue.window import PassEnded, StreamEnded
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What the source raised, and its cause, which those that pass the error on may drop."""
+
+    error: Exception
+    cause: BaseException | None
 
 
 class Slices:
@@ -26,6 +35,7 @@ class Slices:
         self.num_taken = 0  # of the current slice
         self.num_begun = 0
         self.has_ended = False
+        self.failure: Failed | None = None
         self._fixed = steps
         self._length = steps if steps is not None else first_length or 0
         self._peeked: deque[Delivered] = deque()
@@ -34,7 +44,7 @@ class Slices:
     def next_length(self) -> int:
         """Batches of the slice that `begin` would begin; waits for the end of the pass before it."""
         if self._fixed is None and self._pass_is_open and self.num_taken == self._length:
-            item = self.stream.next_item()
+            item = self._receive()
             if isinstance(item, PassEnded):
                 self._length = item.next_length
             else:
@@ -79,12 +89,12 @@ class Slices:
 
     def finish(self) -> None:
         """After the stream's last slice: wait for its last pass' `on_epoch_end`, and for what that may raise."""
-        while not self.has_ended and not isinstance(self.stream.next_item(), StreamEnded):
+        while not self.has_ended and not isinstance(self._receive(), StreamEnded):
             continue
 
     def _next(self) -> Delivered | None:
         while not self.has_ended:
-            item = self.stream.next_item()
+            item = self._receive()
             match item:
                 case Delivered():
                     return item
@@ -93,3 +103,10 @@ class Slices:
                 case PassEnded():
                     continue
         return None
+
+    def _receive(self) -> Item:
+        try:
+            return self.stream.next_item()
+        except Exception as error:
+            self.failure = Failed(error, error.__cause__)
+            raise

@@ -1,0 +1,110 @@
+"""How the user's callbacks travel to the trainer, and how what they learnt comes home.
+
+On the way there the caller's model is left out: where a callback refers to it, it refers to the trainer's at the other
+end. On the way back come the attributes that the run changed, not the objects: the caller's own callbacks keep their
+identity, and a list or dict of theirs is filled in place, so that whoever else holds it sees the change. Functions
+stay: what a closure in the caller's process captured cannot be reached from another.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import keras  # noqa: TC002 - the backend is chosen: this file is only loaded beside a model
+
+from rayfeed.errors import SourceError
+from rayfeed.source.shipping import pack, unpack
+
+OF_ONE_RUN = ("_model", "params")
+"""Attributes that Keras sets for a run: different on both sides."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a run changed in one callback.
+
+    Attributes:
+        values: The attributes' new values.
+        removed: Attributes that are gone.
+    """
+
+    values: dict[str, Any]
+    removed: list[str]
+
+
+def pack_callbacks(callbacks: list[keras.callbacks.Callback], model: Any) -> bytes:
+    """The user's callbacks, with `model` by reference.
+
+    Raises:
+        SourceError: One cannot travel; names the attribute.
+    """
+    clones = [copy.copy(callback) for callback in callbacks]
+    for clone in clones:
+        vars(clone).update(dict.fromkeys(OF_ONE_RUN))
+    return pack(clones, name="callbacks", by_reference=[model])
+
+
+def unpack_callbacks(data: bytes, model: Any) -> list[keras.callbacks.Callback]:
+    """The callbacks, referring to this process' `model`."""
+    return unpack(data, by_reference=[model])
+
+
+class Snapshot:
+    """The state in which callbacks arrived, to tell afterwards what changed.
+
+    Args:
+        callbacks: The callbacks, before the run.
+        model: The trainer's model.
+    """
+
+    def __init__(self, callbacks: list[keras.callbacks.Callback], model: Any) -> None:
+        self._callbacks = callbacks
+        self._model = model
+        self._before = [self._packed(callback, warn=False) for callback in callbacks]
+
+    def changes(self) -> list[bytes]:
+        """What the run changed in each callback, packed. Warns of attributes that cannot travel."""
+        packed = []
+        for callback, before in zip(self._callbacks, self._before, strict=True):
+            after = self._packed(callback, warn=True)
+            changed = {name: vars(callback)[name] for name, data in after.items() if data != before.get(name)}
+            removed = [name for name in before if name not in vars(callback)]
+            packed.append(pack(Changes(changed, removed), name="callbacks", by_reference=[self._model]))
+        return packed
+
+    def _packed(self, callback: keras.callbacks.Callback, *, warn: bool) -> dict[str, bytes]:
+        packed: dict[str, bytes] = {}
+        for name, value in vars(callback).items():
+            if name in OF_ONE_RUN or isinstance(value, (types.FunctionType, types.MethodType)):
+                continue
+            try:
+                packed[name] = pack(value, name=f"{type(callback).__name__}.{name}", by_reference=[self._model])
+            except SourceError as error:
+                if warn:
+                    warnings.warn(f"This state of a callback stays in the trainer: {error}", stacklevel=2)
+        return packed
+
+
+def apply_changes(
+    callbacks: list[keras.callbacks.Callback], packed: list[bytes], model: Any, params: dict[str, Any] | None
+) -> None:
+    """Bring the changes home to the caller's own callbacks, which then refer to the caller's `model`."""
+    for callback, data in zip(callbacks, packed, strict=True):
+        changes: Changes = unpack(data, by_reference=[model])
+        own = vars(callback)
+        for name, value in changes.values.items():
+            match own.get(name), value:
+                case list() as here, list():
+                    here[:] = value
+                case dict() as here, dict():
+                    here.clear()
+                    here.update(value)
+                case _:
+                    own[name] = value
+        for name in changes.removed:
+            own.pop(name, None)
+        own.update({"_model": model, "params": params})
