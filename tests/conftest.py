@@ -1,8 +1,12 @@
 """What all tests share: one Ray for the session, and the check that a test leaves nothing behind."""
 
+import gc
 import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,42 +15,97 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 LEAVING_S = 15.0
 """How long actors, threads and objects may take to go; Ray ends processes within milliseconds when it is not busy."""
 
+POLL_S = 0.02
+"""How often another process' state is looked at, which sends no event."""
+
+MARKS_BYTES = 64
+"""What may stay in the store: Ray marks an object that is freed while a producer fetches it by one of 2 bytes of its own,
+which it keeps. The smallest frame has some hundreds."""
+
+NUM_CPUS = 4
+"""CPUs that the session's Ray counts, whatever the machine has: claims and refusals are the same everywhere."""
+
 
 @pytest.fixture(scope="session")
 def cluster():
-    """The Ray that rayfeed starts by itself where none runs."""
+    """A Ray of this session's own: never one that runs on this machine already."""
     import ray
 
-    from rayfeed.producer.cluster import ensure_ray
+    from rayfeed.producer.cluster import FREE_OBJECTS_PERIOD_MS
 
-    ensure_ray()
+    ray.init(
+        address="local",
+        num_cpus=NUM_CPUS,
+        object_store_memory=500_000_000,
+        include_dashboard=False,
+        logging_level="WARNING",
+        log_to_driver=False,
+        _system_config={"free_objects_period_milliseconds": FREE_OBJECTS_PERIOD_MS},
+    )
     yield
     ray.shutdown()
 
 
 @pytest.fixture
 def nothing_left(cluster):
-    """Fails a test that leaves an actor, a thread of rayfeed's, or objects in the store."""
-    base = store_bytes()
+    """Fails a test that leaves an actor, a process or thread of rayfeed's, or an object."""
+    before = Remains()
     yield
-    wait_for(lambda: not living_actors(), "actors are left: {}", living_actors)
-    wait_for(lambda: not rayfeed_threads(), "threads are left: {}", rayfeed_threads)
-    wait_for(lambda: store_bytes() <= base, f"bytes are left in the store, {base} before the test: {{}}", store_bytes)
+    gc.collect()  # a traceback's frames are cycles, and may hold what the test used
+    wait_until(lambda: not before.left(), lambda: "; ".join(before.left()))
+
+
+class Remains:
+    """What is there when this is made, and what `left` finds later besides."""
+
+    def __init__(self):
+        self._threads = set(threading.enumerate())
+        self._references = references()
+        self._bytes = store_bytes()
+        self._cpus = free_cpus()
+
+    def left(self):
+        """One sentence for each kind of thing that was not there before."""
+        found = {
+            "actors": living_actors(),
+            "producer processes": producer_pids(),
+            "threads": sorted(thread.name for thread in set(threading.enumerate()) - self._threads),
+            "references to objects": sorted(references() - self._references),
+            "bytes in the store": [store_bytes()] if store_bytes() > self._bytes + MARKS_BYTES else [],
+            "claims": [f"{free_cpus():g} CPU free"] if free_cpus() < self._cpus else [],
+        }
+        return [f"{name} are left: {values}" for name, values in found.items() if values]
 
 
 def living_actors():
     """The actors that are not dead, as Ray's control service knows them."""
-    import ray
-
-    if not ray.is_initialized():
-        return []
     from ray._private.state import state
 
-    return [actor["ClassName"] for actor in state.actor_table(None).values() if actor["State"] != "DEAD"]
+    return [name for name, actor in state.actor_table(None).items() if actor["State"] != "DEAD"]
 
 
-def rayfeed_threads():
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("rayfeed")]
+def producer_pids():
+    """Processes of this session's Ray that host a producer, also those that Ray has written off already."""
+    from ray._private.worker import global_worker
+
+    raylet = global_worker.node.all_processes["raylet"][0].process.pid
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            title = (status.parent / "cmdline").read_bytes()
+        except OSError:  # it ended meanwhile
+            continue
+        if parent == raylet and title.startswith(b"ray::Producer"):
+            found.append(int(status.parent.name))
+    return found
+
+
+def references():
+    """Objects and actors that this process holds on to, by their ids."""
+    from ray._private.worker import global_worker
+
+    return {name.decode() for name in global_worker.core_worker.get_all_reference_counts()}
 
 
 def store_bytes():
@@ -54,17 +113,51 @@ def store_bytes():
     import ray
     from ray._private.internal_api import node_stats
 
-    if not ray.is_initialized():
-        return 0
     node = ray.nodes()[0]
     stats = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"], include_memory_info=False)
     return stats.store_stats.object_store_bytes_used
 
 
-def wait_for(condition, message, value=lambda: None):
-    """Wait until a condition holds, and fail with a message when it does not in `LEAVING_S`."""
-    deadline = time.monotonic() + LEAVING_S
+def free_cpus():
+    """CPUs that nobody claims."""
+    import ray
+
+    return ray.available_resources().get("CPU", 0.0)
+
+
+def wait_until(condition, otherwise, *, seconds=LEAVING_S):
+    """Wait until a condition holds, and fail with a message when it does not in time."""
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(message.format(value()))
-        time.sleep(0.02)  # polls another process' state, which sends no event
+            pytest.fail(f"after {seconds:g} s: {otherwise() if callable(otherwise) else otherwise}")
+        time.sleep(POLL_S)
+
+
+def start_script(code, *arguments, **environment):
+    """Run a script that finds this repository in a process of its own.
+
+    Args:
+        code: Python.
+        arguments: Of ``sys.argv``.
+        environment: Variables set besides this process' own; None unsets one.
+    """
+    merged = {**os.environ, "PYTHONPATH": str(Path.cwd()), **environment}
+    return subprocess.Popen(  # noqa: S603 - the test's own script
+        [sys.executable, "-c", code, *arguments],
+        env={name: value for name, value in merged.items() if value is not None},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def assert_runs(code, *arguments, seconds=90, **environment):
+    """Run a script to its end; its output, or a failure with its errors."""
+    process = start_script(code, *arguments, **environment)
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    return output

@@ -22,11 +22,13 @@ class Producer:
 
     Args:
         worker: Its number in the pool, from 0; a replacement has the number of the one it replaces.
+        hides_gpus: Whether user code shall see no GPU.
     """
 
-    def __init__(self, worker: int) -> None:
+    def __init__(self, worker: int, hides_gpus: bool) -> None:  # noqa: FBT001 - Ray's call
         # An actor without GPUs still sees the node's; a framework imported by user code would claim memory on them.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        if hides_gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._node = ray.util.get_node_ip_address()
         self._worker = worker
         self._maker = Maker(worker, f"node {self._node}, pid {os.getpid()}")

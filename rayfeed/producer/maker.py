@@ -9,9 +9,11 @@ first batch decides its schema; later batches must conform to it.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from sys import getrefcount
 from typing import Any
 
@@ -117,7 +119,7 @@ class Maker:
                     del batch
                     if offset + 1 < len(ticket.indices):
                         keep_as_made(flats[-1])
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever user code raises is its owner's to see
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - user code may raise anything
                 event = Failure.of(error, where)
             if opened is not None and place is not None:
                 opened.asked = opened.asked or place.asked
@@ -143,6 +145,8 @@ class Maker:
             if opened is not None and (opened.version == ticket.version or not record.info.is_sequence):
                 return opened
             # A new object, never a change of the old one: another thread may still be making a batch with it.
+            if Path(record.directory).is_dir():
+                os.chdir(record.directory)  # relative paths mean what they mean to the caller, on one machine
             source = open_source(unpack(state()), record.info)
             schema = opened.schema if opened is not None else None
             opened = _Opened(record, source, ticket.version, schema)

@@ -56,6 +56,7 @@ class SourceRecord:
         seeded: Whether the caller gave a seed, so that each batch is seeded.
         bare_inputs: Whether a batch may be inputs alone.
         num_lanes: How many producers run a copy of it.
+        directory: The caller's working directory.
     """
 
     info: SourceInfo
@@ -64,6 +65,7 @@ class SourceRecord:
     seeded: bool
     bare_inputs: bool
     num_lanes: int
+    directory: str
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -131,8 +131,8 @@ class Pool:
         self._options = options
         self._post = post
         self._connection = connection()
+        self._hides_gpus = "CUDA_VISIBLE_DEVICES" not in claim.env_vars
         self._members = [_Member(worker) for worker in range(num_producers)]
-        self._waited_since = time.monotonic()
         settings: dict[str, Any] = {
             "max_restarts": 0,
             "max_task_retries": 0,
@@ -194,24 +194,27 @@ class Pool:
                     "ProducerOptions.memory or use smaller batches."
                 ) from event.error
             return True
-        if not any(other.state is State.WORKING for other in self._members if other is not member):
-            self._waited_since = time.monotonic()
         member.life += 1
         self._launch(member)
         return True
 
-    def check_start(self) -> None:
-        """Raise `PlacementError` when no producer works and the deadline for starting one has passed."""
-        if any(member.state is State.WORKING for member in self._members):
-            return
-        waited_s = time.monotonic() - self._waited_since
-        if waited_s > self._options.start_timeout_s:
-            raise PlacementError(
-                f"no producer found a place in {waited_s:.0f} s: each claims {self._claim}, and the cluster has "
-                f"{describe_free(self._claim)} free.\n"
-                "  Wait for other jobs to end, lower ProducerOptions.num_cpus, or raise "
-                f"ProducerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
-            )
+    def check_start(self, needed: Collection[int]) -> None:
+        """Raise `PlacementError` when a producer's deadline for starting has passed, and the streams need it.
+
+        Args:
+            needed: Producers whose work no other can do: each runs a generator's copy. Of the rest any one will do.
+        """
+        any_works = any(member.state is State.WORKING for member in self._members)
+        for member in self._members:
+            waited_s = time.monotonic() - member.since
+            is_needed = not any_works or member.worker in needed
+            if member.state is State.WAITING and is_needed and waited_s > self._options.start_timeout_s:
+                raise PlacementError(
+                    f"producer {member.worker} found no place in {waited_s:.0f} s: each of {len(self._members)} claims "
+                    f"{self._claim}, and the cluster has {describe_free(self._claim)} free.\n"
+                    "  Wait for other jobs to end, lower ProducerOptions.num_cpus or workers, or raise "
+                    f"ProducerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
+                )
 
     def working(self) -> list[int]:
         """The producers that take tickets now."""
@@ -241,7 +244,7 @@ class Pool:
     def _launch(self, member: _Member) -> None:
         member.state, member.opened, member.since = State.WAITING, None, time.monotonic()
         worker, life = member.worker, member.life
-        member.actor = self._actor_class.remote(worker)
+        member.actor = self._actor_class.remote(worker, self._hides_gpus)
 
         def on_open(future: concurrent.futures.Future[Any]) -> None:
             if future.exception() is None:

@@ -7,6 +7,7 @@ bytes the producers got, when the first hook is due. After the hook its whole st
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from rayfeed.errors import SourceError
 from rayfeed.producer.messages import SourceRecord
 from rayfeed.queue.events import HookDone, NextPass
 from rayfeed.source.failure import Failure
-from rayfeed.source.seeding import seed_batch
+from rayfeed.source.seeding import seeded
 from rayfeed.source.shipping import pack, unpack
 from rayfeed.source.stream import SequenceSource
 
@@ -35,9 +36,8 @@ def next_length(source: SequenceSource, record: SourceRecord, pass_index: int) -
     Raises:
         SourceError: None are left.
     """
-    if record.seeded:
-        seed_batch(record.root, pass_index, HOOK_INDEX)
-    length = source.end_pass()
+    with seeded(record.root, pass_index, HOOK_INDEX) if record.seeded else contextlib.nullcontext():
+        length = source.end_pass()
     if length < 1:
         raise SourceError(
             f"{record.info.type_name} has {length} batches after on_epoch_end of pass {pass_index}: there is nothing "
@@ -81,6 +81,6 @@ class CanonicalCopy:
                 self._source, self._payload = SequenceSource(unpack(self._payload)), None
             length = next_length(self._source, self._record, pass_index)
             result = NextPass(length, pack(self._source.sequence, name=self._record.name))
-        except Exception as error:  # noqa: BLE001 - whatever the user's hook raises reaches the caller
+        except BaseException as error:  # noqa: BLE001 - whatever the user's hook raises reaches the caller
             result = Failure.of(error, where)
         self._post(HookDone(self._stream, result))

@@ -58,7 +58,7 @@ class Conductor:
     def __init__(self, *, num_producers: int, num_threads: int, claim: Claim, options: ProducerOptions) -> None:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._pool = Pool(
-            num_producers=num_producers, num_threads=num_threads, claim=claim, options=options, post=self._events.put
+            num_producers=num_producers, num_threads=num_threads, claim=claim, options=options, post=self._post
         )
         self._connection = connection()
         self._streams: dict[int, StreamState] = {}
@@ -80,7 +80,7 @@ class Conductor:
             record=record,
             window=make_window(number),
             source_ref=ray.put(as_payload(payload)),
-            canonical=CanonicalCopy(number, record, payload, self._events.put) if record.info.has_epoch_end else None,
+            canonical=CanonicalCopy(number, record, payload, self._post) if record.info.has_epoch_end else None,
         )
         self._streams[number] = state
         return state
@@ -114,10 +114,17 @@ class Conductor:
         self._events.put(Stop())
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(JOIN_TIMEOUT_S)
+        while not self._events.empty():
+            self._events.get_nowait()  # answers that came too late hold frames
         # Only now: after a failure of the thread the consumer still reads what was delivered before it.
         for state in self._streams.values():
             state.release()
         self._streams.clear()
+
+    def _post(self, event: Any) -> None:
+        """Take an event from Ray's threads, or a hook's; after the end nobody wants it."""
+        if not self._closed:
+            self._events.put(event)
 
     @property
     def num_lost(self) -> int:
@@ -129,7 +136,7 @@ class Conductor:
             while True:
                 match self._next_event():
                     case None:
-                        self._pool.check_start()
+                        self._pool.check_start(self._awaited())
                     case Stop():
                         return
                     case event:
@@ -154,6 +161,14 @@ class Conductor:
         if connection() != self._connection and not isinstance(event, Stop):
             raise _disconnected()
         return event
+
+    def _awaited(self) -> set[int]:
+        """Producers without which a stream cannot go on."""
+        awaited: set[int] = set()
+        for state in self._streams.values():
+            if state.started and isinstance(state.window, LaneWindow):
+                awaited |= state.window.awaited()
+        return awaited
 
     def _fail_all(self, error: BaseException) -> None:
         for state in self._streams.values():
@@ -305,7 +320,7 @@ class Conductor:
         def on_done(future: concurrent.futures.Future[Any]) -> None:
             error = future.exception()
             answer = None if error is not None else future.result()
-            self._events.put(Answered(state.number, worker, life, ticket, answer, error))
+            self._post(Answered(state.number, worker, life, ticket, answer, error))
 
         ref.future().add_done_callback(on_done)
 

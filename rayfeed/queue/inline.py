@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Generator
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rayfeed.batch import Batch, flatten, unflatten
-from rayfeed.errors import FeedClosedError, InternalError
+from rayfeed.errors import BatchError, FeedClosedError, InternalError
 from rayfeed.frame.schema import FrameSchema, conform
 from rayfeed.producer.messages import SourceRecord
 from rayfeed.queue.canonical import next_length
@@ -18,7 +19,7 @@ from rayfeed.queue.lane_window import LanePlan
 from rayfeed.queue.sequence_window import SequencePlan
 from rayfeed.queue.stream import Delivered, Item, Meter
 from rayfeed.queue.window import PassEnded, StreamEnded
-from rayfeed.source.seeding import pass_order, seed_batch
+from rayfeed.source.seeding import pass_order, seeded
 from rayfeed.source.stream import GeneratorSource, SequenceSource, open_source
 from rayfeed.stats import FeedStats
 
@@ -28,7 +29,7 @@ class FlatReader:
 
     def __init__(self, schema: FrameSchema, arrays: list[np.ndarray], batch: Batch) -> None:
         self.schema = schema
-        self._arrays = arrays
+        self._arrays = [_read_only(array) for array in arrays]
         self._batch = batch
 
     def arrays(self, index: int) -> list[np.ndarray]:
@@ -57,6 +58,7 @@ class InlineStream:
         self._schema: FrameSchema | None = None
         self._produce_s = 0.0
         self._closed = False
+        self._failure: Exception | None = None
         self._opened = open_source(source, record.info)
         self._items = self._iterate()
 
@@ -66,9 +68,16 @@ class InlineStream:
     def next_item(self) -> Item:
         if self._closed:
             raise FeedClosedError("this feed is closed: open a new one to read its source again.")
+        if self._failure is not None:
+            raise self._failure
         started = time.perf_counter()
-        item = next(self._items, None)
-        self._meter.waited(time.perf_counter() - started)
+        try:
+            item = next(self._items, None)
+        except Exception as error:
+            self._failure = error  # raised again by every later call: the stream has not ended
+            raise
+        finally:
+            self._meter.waited(time.perf_counter() - started)
         if item is None:
             return StreamEnded()
         if isinstance(item, Delivered):
@@ -106,15 +115,16 @@ class InlineStream:
             wanted = length if plan.pass_cap is None else min(length, plan.pass_cap)
             order = pass_order(plan.root, pass_index, length).tolist() if plan.shuffle else range(length)
             for index in order[:wanted]:
-                if self._record.seeded:
-                    seed_batch(plan.root, pass_index, index)
                 what = f"batch {index} of pass {pass_index}"
-                yield self._delivered(self._made(partial(source.make, index), what), what)
+                with seeded(plan.root, pass_index, index) if self._record.seeded else contextlib.nullcontext():
+                    batch = self._made(partial(source.make, index), what)
+                yield self._delivered(batch, what)
                 num_delivered += 1
                 if num_delivered == plan.max_batches and index != order[-1]:
                     return
             if wanted == length and plan.has_epoch_end:
-                length = next_length(source, self._record, pass_index)
+                hook = partial(next_length, source, self._record, pass_index)
+                length = self._made(hook, f"on_epoch_end after pass {pass_index}")
             yield PassEnded(pass_index, length if plan.pass_cap is None else min(length, plan.pass_cap))
             pass_index += 1
             if num_delivered == plan.max_batches:
@@ -129,7 +139,7 @@ class InlineStream:
             yield self._delivered(batch, f"batch {place}")
             place += 1
 
-    def _made(self, make: Callable[[], Any], what: str) -> Batch:
+    def _made(self, make: Callable[[], Any], what: str) -> Any:
         started = time.perf_counter()
         try:
             return make()
@@ -143,6 +153,16 @@ class InlineStream:
         where = f"{self._record.name} in line, {what}"
         structure, arrays = flatten(batch, where=where, bare_inputs=self._record.bare_inputs)
         if self._schema is None:
-            self._schema = FrameSchema.of(structure, arrays)
+            try:
+                self._schema = FrameSchema.of(structure, arrays)
+            except BatchError as error:
+                raise BatchError(f"{where}: {error}") from error
         conform(self._schema, structure, arrays, where=where)
         return Delivered(FlatReader(self._schema, arrays, batch), 0)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """A view that cannot be written to: a batch looks the same wherever it was made."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -83,6 +83,14 @@ class LaneWindow(Window):
             return any(not self._is_past_end(lane, state) for state in self._waited_for(lane))
         return not self._is_made()
 
+    def awaited(self) -> set[int]:
+        """Workers that are not there though batches of their copies are wanted: no other worker can make them."""
+        return {
+            lane.number
+            for lane in self.lanes
+            if lane.number not in self.workers and not lane.closed and not self._is_complete(lane)
+        }
+
     def worker_lost(self, worker: int) -> list[Ticket]:
         """A producer is gone whose loss breaks nothing; what it was asked for beyond its copy's end is settled."""
         if self.breaks(worker):

@@ -7,7 +7,8 @@ check that can be made beforehand, and the process that consumes opens it. Strea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rayfeed.errors import SourceError
@@ -41,6 +42,7 @@ class StreamSpec:
         max_passes: Passes wanted in all.
         max_batches: Batches wanted in all.
         pass_cap: Batches wanted of each pass.
+        directory: The caller's working directory.
     """
 
     info: SourceInfo
@@ -53,6 +55,7 @@ class StreamSpec:
     max_passes: int | None = None
     max_batches: int | None = None
     pass_cap: int | None = None
+    directory: str = field(default_factory=lambda: str(Path.cwd()))
 
     @property
     def num_lanes(self) -> int:
@@ -68,6 +71,7 @@ class StreamSpec:
             seeded=self.options.seed is not None,
             bare_inputs=self.options.bare_inputs,
             num_lanes=self.options.num_producers if self.info.is_sequence else self.num_lanes,
+            directory=self.directory,
         )
 
     def plan(self, num_threads: int) -> SequencePlan | LanePlan:

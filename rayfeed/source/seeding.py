@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -35,6 +37,18 @@ def seed_batch(root: int, pass_index: int, index: int) -> None:
     words = _sequence(root, BATCH, pass_index, index).generate_state(4, np.uint32)
     np.random.seed(words)  # noqa: NPY002 - the user's legacy stream is the one to seed
     random.seed(words.tobytes())
+
+
+@contextmanager
+def seeded(root: int, pass_index: int, index: int) -> Iterator[None]:
+    """Seed as `seed_batch` does, for user code in the consumer's process, and restore its random states after."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - as in seed_batch
+    seed_batch(root, pass_index, index)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002 - as above
 
 
 def _sequence(root: int, *words: int) -> np.random.SeedSequence:

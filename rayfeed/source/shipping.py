@@ -90,12 +90,12 @@ class _Pickler(cloudpickle.Pickler):
             if not is_fresh(obj):
                 raise TypeError("it was already started")
             return _call, (_function_of(obj), _arguments_of(obj))
+        if isinstance(obj, io.IOBase) and obj.closed:
+            return _closed_file, ()
         if isinstance(obj, io.IOBase) and not isinstance(obj, (io.BytesIO, io.StringIO)):
             for name in STANDARD_STREAMS:
                 if obj is getattr(sys, name):
                     return getattr, (sys, name)
-            if obj.closed:
-                return _closed_file, ()
             raise TypeError("it is open in this process")  # cloudpickle would send a copy of the whole content
         make_lock = LOCK_TYPES.get(type(obj))
         if make_lock is not None:

@@ -51,9 +51,10 @@ def describe(source: object, *, name: str) -> SourceInfo:
         return SourceInfo(
             is_sequence=True, length=length, has_epoch_end=overrides_on_epoch_end(source), type_name=type_name
         )
-    if hasattr(source, "__next__"):
+    if hasattr(type(source), "__next__"):
         return SourceInfo(is_sequence=False, length=None, has_epoch_end=False, type_name=type_name)
-    if callable(source) and not isinstance(source, type):
+    is_factory = not isinstance(source, type) or hasattr(source, "__next__") or hasattr(source, "__iter__")
+    if callable(source) and is_factory:  # of classes, those of iterators; a Sequence's class is no Sequence
         type_name = getattr(source, "__name__", type_name)
         return SourceInfo(is_sequence=False, length=None, has_epoch_end=False, type_name=type_name)
     raise SourceError(
@@ -124,7 +125,7 @@ def open_source(source: Any, info: SourceInfo) -> SequenceSource | GeneratorSour
     """
     if info.is_sequence:
         return SequenceSource(source)
-    if hasattr(source, "__next__"):
+    if hasattr(type(source), "__next__"):
         return GeneratorSource(source)
     function: Callable[[], Any] = source
     made = function()

@@ -73,3 +73,32 @@ class Failing(Rows):
         if index == 4:
             raise OwnError(17, detail="bad row")
         return super().__getitem__(index)
+
+
+class FailingLater(Numbers):
+    """Raises in the second pass, or in the hook before it."""
+
+    def __init__(self, length, where):
+        super().__init__(length)
+        self.where = where
+
+    def __getitem__(self, index):
+        if self.where == "batch" and self.passes == 1:
+            raise OwnError(5, detail="second pass")
+        return super().__getitem__(index)
+
+    def on_epoch_end(self):
+        self.passes += 1
+        if self.where == "hook":
+            raise OwnError(5, detail="hook")
+
+
+class OutOfRange(Numbers):
+    """Raises the error by which TensorFlow tells itself that data ended."""
+
+    def __getitem__(self, index):
+        if index == 1:
+            import tensorflow as tf
+
+            raise tf.errors.OutOfRangeError(None, None, "the user's own")
+        return super().__getitem__(index)

@@ -111,3 +111,42 @@ def test_a_callback_that_cannot_travel_is_named_with_its_attribute(rows, make_mo
     text = r"callbacks .*callbacks\[0\]\.file is a TextIOWrapper"
     with (tmp_path / "log").open("w") as callback.file, pytest.raises(ValueError, match=text):
         rayfeed.fit_generator(make_model(), rows(), callbacks=[callback])
+
+
+class KeepsModel(keras.callbacks.Callback):
+    """Refers to the model otherwise than Keras tells it to, and to a list that the caller holds as well."""
+
+    def __init__(self, model, seen):
+        super().__init__()
+        self.mine = model
+        self.seen = seen
+
+    def on_epoch_end(self, epoch, logs=None):
+        assert self.mine is self.model
+        self.seen.append(float(self.mine.layers[0].kernel.numpy().sum()))
+
+
+def test_a_callback_that_refers_to_the_model_sees_the_one_that_is_trained(rows, make_model):
+    model, seen = make_model(), []
+    callback = KeepsModel(model, seen)
+    rayfeed.fit_generator(model, rows(), epochs=2, verbose=0, callbacks=[callback], workers=0)
+    assert callback.mine is model
+    assert callback.model is model
+    assert callback.seen is seen
+    assert len(set(seen)) == 2
+    assert seen[-1] == float(model.layers[0].kernel.numpy().sum())
+
+
+def test_a_csv_logger_serves_twice(rows, make_model, tmp_path):
+    logger = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"), append=True)
+    with rayfeed.Trainer(make_model()) as trainer:
+        for _ in range(2):
+            trainer.fit_generator(rows(), verbose=0, callbacks=[logger], workers=0)
+    assert (tmp_path / "log.csv").read_text().startswith("epoch,accuracy,loss")
+
+
+def test_relative_paths_are_the_callers(rows, make_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = keras.callbacks.ModelCheckpoint("checkpoint.keras")
+    rayfeed.fit_generator(make_model(), rows(), verbose=0, callbacks=[checkpoint], workers=0)
+    assert (tmp_path / "checkpoint.keras").is_file()

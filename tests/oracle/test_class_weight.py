@@ -70,3 +70,12 @@ def test_validation_is_not_weighted_by_class(rows, make_model):
 def test_a_class_without_a_weight_is_named(rows, make_model):
     with pytest.raises(ValueError, match="class_weight has no weight for class 1, which the targets hold"):
         rayfeed.fit_generator(make_model(), rows(), verbose=0, class_weight={0: 1.0}, workers=0, trainer="driver")
+
+
+def test_float_labels_are_rounded_as_in_keras():
+    from rayfeed.trainer.class_weight import ClassWeight
+
+    weights = ClassWeight({0: 1.0, 1: 5.0})
+    assert weights.sample_weight(np.array([[0.9], [0.1]]), None).tolist() == [5.0, 1.0]
+    with pytest.raises(ValueError, match="no weight for class -1"):
+        weights.sample_weight(np.array([np.nan]), None)

@@ -186,3 +186,70 @@ def test_predict_gives_each_output_in_the_source_order():
     double, more = rayfeed.predict_generator(model, batches, 4, trainer="driver")
     np.testing.assert_array_equal(double, x * 2)
     np.testing.assert_array_equal(more, x + 1)
+
+
+def test_a_distribution_strategy_trains_and_validates_as_in_keras(rows, as_py_dataset, make_model, same_state):
+    import tensorflow as tf
+
+    def make():
+        with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+            return make_model()
+
+    ours, theirs = make(), make()
+    expected = theirs.fit(
+        as_py_dataset(rows()), epochs=3, shuffle=False, verbose=0, validation_data=as_py_dataset(rows(20))
+    )
+    history = rayfeed.fit_generator(
+        ours, rows(), epochs=3, shuffle=False, verbose=0, validation_data=rows(20), workers=1, trainer="driver"
+    )
+    assert history.history == expected.history
+    same_state(ours, theirs)
+
+
+def test_a_recompiled_model_is_trained_as_it_is_compiled_now(rows, make_model):
+    model = make_model()
+    with rayfeed.Trainer(model) as trainer:
+        trainer.fit_generator(rows(), verbose=0, workers=0)
+        model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+        before = model.get_weights()
+        history = trainer.fit_generator(rows(), verbose=0, workers=0)
+    assert list(history.history) == ["loss"]
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_other_axes_may_differ_between_batches(as_py_dataset, same_state):
+    class Ragged:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            rng = np.random.default_rng(index)
+            return rng.normal(size=(3, 2 + index, 5)).astype("float32"), rng.normal(size=(3, 1)).astype("float32")
+
+    def make(**arguments):
+        keras.utils.set_random_seed(2)
+        model = keras.Sequential([keras.Input((None, 5)), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", **arguments)
+        return model
+
+    for arguments in ({}, {"steps_per_execution": 2}):
+        ours, theirs = make(**arguments), make(**arguments)
+        expected = theirs.fit(as_py_dataset(Ragged()), epochs=2, shuffle=False, verbose=0)
+        history = rayfeed.fit_generator(ours, Ragged(), epochs=2, shuffle=False, verbose=0, workers=1, trainer="driver")
+        assert history.history == expected.history
+        same_state(ours, theirs)
+
+
+def test_targets_in_a_list_of_one_and_weights_of_none_are_taken(rows, as_py_dataset, make_model, same_state):
+    class Listed(type(rows())):
+        def __getitem__(self, index):
+            x, y = super().__getitem__(index)
+            return [x, [y], None]
+
+    for arguments in ({}, {"steps_per_execution": 2}):
+        ours, theirs = make_model(**arguments), make_model(**arguments)
+        expected = theirs.fit(as_py_dataset(rows()), shuffle=False, verbose=0)
+        history = rayfeed.fit_generator(ours, Listed(), shuffle=False, verbose=0, workers=0, trainer="driver")
+        assert history.history == expected.history
+        same_state(ours, theirs)

@@ -12,7 +12,8 @@ import pytest
 
 import rayfeed
 from rayfeed.errors import FeedClosedError, PlacementError, RemoteTraceback, TrainerDiedError
-from tests.oracle.sources import Failing, Numbers, OwnError, Rows
+from tests.oracle.sources import Failing, FailingLater, Numbers, OutOfRange, OwnError, Rows
+from tests.oracle.test_epochs import identity
 
 
 class FailingCallback(keras.callbacks.Callback):
@@ -32,6 +33,47 @@ def test_an_exception_in_the_source_reaches_the_caller_as_it_was_raised(workers,
     notes = " ".join(caught.value.__notes__)
     assert "batch 4 of pass 0" in notes
     assert ("producer" in notes) == (workers > 0)
+
+
+@pytest.mark.parametrize("where", ["batch", "hook"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_exception_at_an_epochs_edge_keeps_its_traceback(where, workers):
+    with pytest.raises(OwnError, match="code 5") as caught:
+        rayfeed.fit_generator(
+            identity(), FailingLater(3, where), epochs=3, shuffle=False, verbose=0, workers=workers, trainer="driver"
+        )
+    if workers:
+        assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert ("on_epoch_end after pass 0" if where == "hook" else "batch 0 of pass 1") in " ".join(caught.value.__notes__)
+
+
+def test_a_source_that_raises_tensorflows_end_of_data_is_an_error_and_not_an_end():
+    with pytest.raises(Exception, match="the user's own") as caught:
+        rayfeed.fit_generator(
+            identity(), OutOfRange(3), epochs=3, shuffle=False, verbose=0, workers=0, trainer="driver"
+        )
+    assert type(caught.value).__name__ == "OutOfRangeError"
+
+
+def test_what_was_trained_before_an_exception_comes_home(make_model):
+    model = make_model()
+    before = model.get_weights()
+    with pytest.raises(OwnError):
+        rayfeed.fit_generator(model, Failing(), epochs=2, shuffle=False, verbose=0, workers=0)
+    assert int(model.optimizer.iterations.numpy()) == 4
+    assert any((one != other).any() for one, other in zip(model.get_weights(), before, strict=True))
+
+
+class Quits(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        sys.exit("enough")
+
+
+def test_sys_exit_in_a_callback_is_an_error_and_ends_no_process(make_model):
+    with rayfeed.Trainer(make_model()) as trainer:
+        with pytest.raises(RuntimeError, match=r"SystemExit\('enough'\)"):
+            trainer.fit_generator(Rows(), verbose=0, callbacks=[Quits()], workers=0)
+        assert trainer.fit_generator(Rows(), verbose=0, workers=0).epoch == [0]
 
 
 def test_an_exception_in_the_source_is_not_hidden_by_tf_data(make_model):

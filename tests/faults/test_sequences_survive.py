@@ -1,0 +1,134 @@
+"""Producers of a Sequence are killed at named points: the order and exactly-once hold (contract C6, F2)."""
+
+import os
+import signal
+
+import pytest
+
+import rayfeed
+from rayfeed import ProducerOptions
+from rayfeed.errors import ProducerDiedError
+from tests.conftest import producer_pids, wait_until
+from tests.sources import Log, Numbered, Shuffling, die, is_settled, number_of, numbers_of, plain_passes
+
+
+class Dying(Numbered):
+    """The process that first makes one of the batches `at` is killed while it does."""
+
+    def __init__(self, length, once, at, **arguments):
+        super().__init__(length, **arguments)
+        self.once = once
+        self.deadly = at
+
+    def __getitem__(self, index):
+        if index in self.deadly and self.once(index):
+            die()
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(("workers", "use_multiprocessing"), [(1, True), (3, False), (3, True)])
+def test_a_producer_killed_while_it_makes_a_batch_costs_nothing(workers, use_multiprocessing, once):
+    with rayfeed.Feed(Dying(40, once, {7}), workers, use_multiprocessing) as feed:
+        assert numbers_of(feed) == list(range(40))
+        assert numbers_of(feed.take(40)) == list(range(40))
+        stats = feed.stats()
+    assert stats.lost_producers == 1
+    assert stats.remade_tickets >= 1
+
+
+def test_producers_killed_one_after_the_other_cost_nothing(once):
+    with rayfeed.Feed(Dying(60, once, {3, 20, 21, 45}), 2, use_multiprocessing=True) as feed:
+        assert numbers_of(feed) == list(range(60))
+        assert feed.stats().lost_producers == 4
+
+
+def test_unordered_each_batch_still_comes_once(once):
+    with rayfeed.Feed(Dying(40, once, {0, 13}), 3, use_multiprocessing=True, ordered=False) as feed:
+        assert [sorted(numbers_of(feed)) for _ in range(2)] == [list(range(40))] * 2
+
+
+def test_a_shuffled_order_with_a_seed_is_the_same_after_kills(once):
+    with rayfeed.Feed(Numbered(40), workers=0, shuffle=True, seed=3) as feed:
+        expected = [numbers_of(feed) for _ in range(2)]
+    with rayfeed.Feed(Dying(40, once, {5, 30}), 2, use_multiprocessing=True, shuffle=True, seed=3) as feed:
+        assert [numbers_of(feed) for _ in range(2)] == expected
+
+
+def test_replacements_have_the_state_that_on_epoch_end_left_and_the_hook_runs_once_a_pass(once, log, tmp_path):
+    def die_once():
+        if once("second pass"):
+            die()
+
+    expected = plain_passes(Shuffling(Log(tmp_path / "other")), 3)
+    sequence = Shuffling(log, at={(1, 4): die_once})
+    with rayfeed.Feed(sequence, 2, use_multiprocessing=True, max_queue_size=4) as feed:
+        assert [numbers_of(feed) for _ in range(3)] == expected
+        assert feed.stats().lost_producers == 1
+    assert [line.split()[1] for line in log.lines() if line.startswith("hook")] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("all_at_once", [False, True])
+def test_producers_killed_while_idle_are_replaced_and_what_they_made_is_kept(all_at_once, log):
+    with rayfeed.Feed(Numbered(40, log=log), 3, use_multiprocessing=True) as feed:
+        wait_until(lambda: is_settled(feed), "the queue does not fill")
+        made = len(log.lines())
+        pids = producer_pids()
+        assert len(pids) == 3
+        doomed = pids if all_at_once else pids[:1]
+        for pid in doomed:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: feed.stats().lost_producers == len(doomed), "the loss is not noticed")
+        assert numbers_of(feed) == list(range(40))
+        assert feed.stats().remade_tickets == 0
+        assert log.numbers()[:made] == list(dict.fromkeys(log.numbers()[:made]))  # nothing was made again
+
+
+def test_without_restarts_the_feed_goes_on_with_the_rest(once):
+    options = ProducerOptions(max_restarts=0)
+    with rayfeed.Feed(Dying(40, once, {4, 19}), 3, use_multiprocessing=True, producers=options) as feed:
+        assert numbers_of(feed) == list(range(40))
+        assert numbers_of(feed) == list(range(40))
+        assert feed.stats().lost_producers == 2
+        assert len(producer_pids()) == 1
+
+
+def test_the_last_ones_death_is_an_error_after_all_that_was_delivered(once):
+    options = ProducerOptions(max_restarts=1)
+    sequence = Numbered(40, at={6: die})
+    with rayfeed.Feed(sequence, 1, use_multiprocessing=True, max_queue_size=2, producers=options) as feed:
+        reader = iter(feed)
+        # Frames of one batch, as the queue is that short; the reader comes when all is over.
+        wait_until(lambda: feed.stats().lost_producers == 0 and is_settled(feed), "the queue does not fill")
+        assert [number_of(next(reader)) for _ in range(6)] == list(range(6))
+        with pytest.raises(ProducerDiedError) as caught:
+            next(reader)
+        assert feed.stats().lost_producers == 2
+    text = str(caught.value)
+    for part in (
+        "producer 0 (node ",
+        "died, and it was the last one",
+        "Not replaced: 1 of 1 restarts are used (ProducerOptions.max_restarts)",
+        "raise ProducerOptions.memory or use smaller batches",
+    ):
+        assert part in text
+    assert caught.value.__cause__ is not None
+
+
+def test_what_was_delivered_before_the_end_is_read_though_the_end_is_known():
+    sequence = Numbered(40, at={8: die})
+    with rayfeed.Feed(sequence, 1, True, 20, producers=ProducerOptions(max_restarts=0)) as feed:
+        wait_until(lambda: not feed._stream._conductor.is_alive(), "the last producer's death is not noticed")
+        read = []
+        with pytest.raises(ProducerDiedError):
+            read.extend(number_of(one) for one in feed)
+        assert read == list(range(len(read)))
+        assert len(read) >= 2  # the two tickets of one batch that every stream begins with
+
+
+def test_user_code_that_ends_its_process_is_a_loss_and_told_as_one():
+    sequence = Numbered(5, at={2: lambda: os._exit(7)})
+    with (
+        rayfeed.Feed(sequence, producers=ProducerOptions(max_restarts=1)) as feed,
+        pytest.raises(ProducerDiedError, match=r"died, and it was the last one: (.|\n)*worker process has died"),
+    ):
+        list(feed)
