@@ -19,8 +19,8 @@ POLL_S = 0.02
 """How often another process' state is looked at, which sends no event."""
 
 MARKS_BYTES = 64
-"""What may stay in the store: Ray marks an object that is freed while a producer fetches it by one of 2 bytes of its own,
-which it keeps. The smallest frame has some hundreds."""
+"""What may stay in the store: Ray marks an object that is freed while a producer fetches it by one of 2 bytes of its
+own, which it keeps. The smallest frame has some hundreds."""
 
 NUM_CPUS = 4
 """CPUs that the session's Ray counts, whatever the machine has: claims and refusals are the same everywhere."""
@@ -154,10 +154,10 @@ def start_script(code, *arguments, **environment):
 
 def assert_runs(code, *arguments, seconds=90, **environment):
     """Run a script to its end; its output, or a failure with its errors."""
-    process = start_script(code, *arguments, **environment)
-    try:
-        output, errors = process.communicate(timeout=seconds)
-    finally:
-        process.kill()
+    with start_script(code, *arguments, **environment) as process:
+        try:
+            output, errors = process.communicate(timeout=seconds)
+        finally:
+            process.kill()
     assert process.returncode == 0, errors
     return output

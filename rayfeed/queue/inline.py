@@ -111,7 +111,7 @@ class InlineStream:
     def _passes(self, source: SequenceSource, plan: SequencePlan) -> Generator[Item]:
         pass_index = num_delivered = 0
         length = plan.length
-        while plan.max_passes is None or pass_index < plan.max_passes:
+        while num_delivered != plan.max_batches and (plan.max_passes is None or pass_index < plan.max_passes):
             wanted = length if plan.pass_cap is None else min(length, plan.pass_cap)
             order = pass_order(plan.root, pass_index, length).tolist() if plan.shuffle else range(length)
             for index in order[:wanted]:
@@ -127,8 +127,6 @@ class InlineStream:
                 length = self._made(hook, f"on_epoch_end after pass {pass_index}")
             yield PassEnded(pass_index, length if plan.pass_cap is None else min(length, plan.pass_cap))
             pass_index += 1
-            if num_delivered == plan.max_batches:
-                return
 
     def _generated(self, source: GeneratorSource, plan: LanePlan) -> Generator[Item]:
         place = 0

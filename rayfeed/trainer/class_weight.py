@@ -30,7 +30,12 @@ def check_class_weight(class_weight: Any) -> dict[int, float] | None:
         raise OptionError(f"class_weight must be a dict of class number -> weight, got {shown(class_weight)}.")
     for label, weight in class_weight.items():
         is_label = hasattr(label, "__index__") and not isinstance(label, bool) and 0 <= label < MAX_CLASS
-        if not is_label or isinstance(weight, bool) or not isinstance(weight, (int, float, np.number)) or weight < 0:
+        if (
+            not is_label
+            or isinstance(weight, bool)
+            or not isinstance(weight, (int, float, np.number))
+            or not 0 <= weight < np.inf
+        ):
             raise OptionError(
                 f"class_weight must be a dict of class number -> weight; got {label!r}: {weight!r}.\n"
                 "  Classes are whole numbers from 0, weights are numbers of at least 0."

@@ -43,13 +43,16 @@ class Slices:
 
     def next_length(self) -> int:
         """Batches of the slice that `begin` would begin; waits for the end of the pass before it."""
-        if self._fixed is None and self._pass_is_open and self.num_taken == self._length:
+        while self._fixed is None and self._pass_is_open:
             item = self._receive()
-            if isinstance(item, PassEnded):
-                self._length = item.next_length
-            else:
-                self.has_ended = True
-            self._pass_is_open = False
+            match item:
+                case PassEnded():
+                    self._length = item.next_length
+                    self._pass_is_open = False
+                case StreamEnded():
+                    self.has_ended, self._pass_is_open = True, False
+                case Delivered():  # of a pass that was left early (`stop_evaluating`)
+                    continue
         return self._length
 
     def begin(self) -> int:

@@ -59,8 +59,8 @@ def test_a_place_that_stays_taken_is_an_error_after_the_deadline_with_the_number
             next(iter(feed))
         assert 1 < time.monotonic() - started < 8
     for part in (
-        "no producer found a place in",
-        f"each claims 1 CPU, and the cluster has 0 of {NUM_CPUS} CPU free",
+        "found no place in",
+        f"each of 2 claims 1 CPU, and the cluster has 0 of {NUM_CPUS} CPU free",
         "ProducerOptions.num_cpus",
         "start_timeout_s (now 1.5)",
     ):

@@ -1,5 +1,6 @@
 """E2, E3: validation on a Sequence, a generator or arrays."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -89,3 +90,14 @@ def test_the_model_is_not_trained_on_validation_data(make_model, rows):
     rayfeed.fit_generator(without, rows(), **arguments)
     for one, other in zip(with_validation.weights, without.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+class StopsEvaluating(keras.callbacks.Callback):
+    def on_test_batch_end(self, batch, logs=None):
+        self.model.stop_evaluating = batch == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_validation_left_early_does_not_shift_the_next(workers):
+    losses = val_losses(Numbers(5), epochs=3, workers=workers, callbacks=[StopsEvaluating()])
+    assert losses == [0.5, 0.5, 0.5]

@@ -425,15 +425,15 @@ def test_a_bounded_stream_of_nothing_ends_at_once():
 
 
 def test_a_slow_copy_is_not_starved_of_room_by_a_fast_one():
-    window = window_of(2, bound=6, workers=0)
+    window = window_of(2, bound=8, workers=0)
     window.worker_ready(1, 1)
     for _ in count():
         tickets = [ticket for _, ticket in window.issue()]
         if not tickets:
             break
         for ticket in tickets:
-            answer(window, ticket)
-    assert window.num_made == (6 + 2) // 2
+            answer(window, ticket, seconds=1e-6)
+    assert window.num_made == (8 + 2) // 2
     window.worker_ready(0, 1)
     assert {ticket.lane for _, ticket in window.issue()} == {0}
 
@@ -452,6 +452,30 @@ def test_producers_without_a_copy_get_no_ticket_and_widen_no_bound():
     assert {worker for worker, _ in window.issue()} == {0}
     assert window.limit == 8 + 1
     assert not window.breaks(3)
+
+
+def test_tickets_go_first_to_the_copy_that_is_behind():
+    assert [ticket.lane for _, ticket in window_of(3).issue()] == [0, 1, 2, 0, 1, 2]
+
+
+def test_no_more_is_outstanding_than_the_queue_holds_and_one_in_hand():
+    window = window_of(1, bound=3)
+    for _ in range(9):
+        for _, ticket in list(window.issue()):
+            answer(window, ticket)
+        list(window.deliver())
+    assert window.outstanding == window.num_made == 3 + 1
+
+
+def test_an_unordered_failure_comes_after_what_was_made_before_it_and_ends_the_stream():
+    window = window_of(2, ordered=False)
+    tickets = {(ticket.lane, ticket.first): ticket for _, ticket in window.issue()}
+    error = ValueError("the source's own")
+    answer(window, tickets[1, 0])
+    answer(window, tickets[0, 0], 0, failure=error)
+    answer(window, tickets[1, 1])
+    assert delivered(window) == [(1, 0), StreamFailed(error)]
+    assert delivered(window) == []
 
 
 def test_a_failure_comes_in_its_turn():
