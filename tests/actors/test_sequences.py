@@ -107,7 +107,7 @@ class Augmented(rayfeed.Sequence):
     def __getitem__(self, index):
         import random
 
-        return np.random.rand(3), np.full(3, random.random())  # noqa: NPY002, S311 - the streams that users use
+        return np.random.rand(3), np.full(3, random.random())  # noqa: NPY002 - the streams that users use
 
 
 def test_a_seed_makes_random_batches_the_same_for_any_number_of_processes():

@@ -313,7 +313,7 @@ def test_closing_a_stream_runs_its_generators_finally_blocks_and_nothing_opens_i
 def test_with_a_seed_a_batch_draws_the_same_numbers_wherever_it_is_made():
     class Draws(Numbers):
         def __getitem__(self, index):
-            return np.array([np.random.random()]), np.array([random.random()])  # noqa: NPY002, S311 - as users do
+            return np.array([np.random.random()]), np.array([random.random()])  # noqa: NPY002 - as users do
 
     def drawn(stream, *indices, **options):
         return [[array.item() for array in arrays] for arrays in batches(stream.make(*indices, **options))]

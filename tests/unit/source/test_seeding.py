@@ -10,7 +10,7 @@ from rayfeed.source.seeding import pass_order, root_seed, seed_batch, seeded, wo
 
 def drawn(root, pass_index, index):
     seed_batch(root, pass_index, index)
-    return random.random(), float(np.random.random())  # noqa: NPY002, S311 - what user code calls
+    return random.random(), float(np.random.random())  # noqa: NPY002 - what user code calls
 
 
 def test_a_given_seed_is_the_root_and_without_one_each_stream_has_its_own():
@@ -58,7 +58,7 @@ def test_batches_passes_and_seeds_draw_different_numbers_from_both_streams():
 
 def test_in_the_consumers_process_a_batch_is_seeded_and_the_streams_go_on_as_they_were():
     def draw():
-        return random.random(), float(np.random.random())  # noqa: NPY002, S311 - what user code calls
+        return random.random(), float(np.random.random())  # noqa: NPY002 - what user code calls
 
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
