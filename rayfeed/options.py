@@ -19,8 +19,8 @@ class ProducerOptions:
     """What each producer actor needs from the cluster.
 
     Attributes:
-        num_cpus: CPUs each producer claims. None: 1, or an equal share where the cluster has fewer free CPUs than
-            producers and cannot grow.
+        num_cpus: CPUs each producer claims. None: 1 where the cluster has twice as many CPUs free as there are
+            producers, or can grow; else 0, so that producers start on any machine.
         memory: Bytes of memory each producer claims (Ray's logical ``memory``). None: no claim.
         resources: Custom Ray resources per producer.
         label_selector: Ray node labels a producer's node must have, such as ``{"rayfeed.io/role": "producer"}``.
@@ -51,7 +51,7 @@ class TrainerOptions:
 
     Attributes:
         num_gpus: GPUs it claims. None: 1 where any node has one, else 0.
-        num_cpus: CPUs it claims. None: 1, or half of what is free where that is less than 2.
+        num_cpus: CPUs it claims. None: 1 where 2 are free, or the cluster can grow; else 0.
         memory: Bytes of memory it claims (Ray's logical ``memory``). None: no claim.
         resources: Custom Ray resources.
         label_selector: Ray node labels its node must have.

@@ -3,13 +3,13 @@
 Ray lets a request that no node can ever hold wait for ever; here it is refused at once, with the numbers. Where an
 autoscaler may bring larger nodes it is left to wait, and the caller is told (contract F5).
 
-An actor that names no CPUs gets 1 where the cluster has them. On a smaller cluster, such as one laptop, all producers
-of a call share half of what is free, because a claim only rations: the user asked for the processes.
+An actor that names no CPUs claims 1 where the cluster has room to spare, or can grow. On a smaller cluster, such as one
+laptop, it claims none: a claim only rations, and the user asked for the processes. Room to spare means twice what is
+claimed, since Ray's figure of what is free lags behind the claims made last.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,9 +20,6 @@ from ray._private.state import state as global_state
 
 from rayfeed.errors import PlacementError
 from rayfeed.options import ProducerOptions, TrainerOptions
-
-CLAIM_RESOLUTION = 10_000
-"""Ray counts resources in ten-thousandths."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +70,7 @@ def producer_claim(options: ProducerOptions, num_producers: int) -> Claim:
     Raises:
         PlacementError: No node could ever hold one, and the cluster cannot grow.
     """
-    num_cpus = options.num_cpus
-    if num_cpus is None:
-        free = ray.available_resources().get("CPU", 0.0)
-        enough = free >= num_producers or can_grow()
-        num_cpus = 1.0 if enough else _floor(min(1.0, free / (2 * max(num_producers, 1))))
+    num_cpus = _claimed_cpus(options.num_cpus, num_producers)
     claim = Claim(
         num_cpus=num_cpus,
         memory=options.memory,
@@ -95,10 +88,7 @@ def trainer_claim(options: TrainerOptions) -> Claim:
     Raises:
         PlacementError: No node could ever hold it, and the cluster cannot grow.
     """
-    num_cpus = options.num_cpus
-    if num_cpus is None:
-        free = ray.available_resources().get("CPU", 0.0)
-        num_cpus = 1.0 if free >= 2 or can_grow() else _floor(free / 2)
+    num_cpus = _claimed_cpus(options.num_cpus, 1)
     num_gpus = options.num_gpus
     if num_gpus is None:
         num_gpus = 1.0 if any(node["Resources"].get("GPU", 0) >= 1 for node in _nodes()) else 0.0
@@ -163,5 +153,9 @@ def _amount(name: str, amount: float, total: float | None = None) -> str:
     return f"{number(amount)}{of} {'GiB memory' if in_gib else name}"
 
 
-def _floor(amount: float) -> float:
-    return math.floor(amount * CLAIM_RESOLUTION) / CLAIM_RESOLUTION
+def _claimed_cpus(asked: float | None, num_actors: int) -> float:
+    """The CPUs each of these actors claims, where the user may have said."""
+    if asked is not None:
+        return asked
+    has_room = ray.available_resources().get("CPU", 0.0) >= 2 * num_actors
+    return 1.0 if has_room or can_grow() else 0.0

@@ -145,6 +145,10 @@ class FeedAdapter(DataAdapter):
         """Training, or a validation, begins: what Keras looked at before is given once more."""
         self._is_live = True
 
+    def next_length(self) -> int:
+        """Batches of the epoch about to begin; of the slice that Keras has looked at already, where it has."""
+        return self.slices.length if self._slice_is_new else self.slices.next_length()
+
     def rest(self) -> None:
         """A validation is over: what Keras reads before the next one begins, it only looks at."""
         self._is_live = False

@@ -58,7 +58,7 @@ class Opening(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._training is not None and self.params is not None:
-            self.params["steps"] = self._training.slices.next_length()
+            self.params["steps"] = self._training.next_length()
 
     def on_test_begin(self, logs: Any = None) -> None:
         if self._testing is not None:

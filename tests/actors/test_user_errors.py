@@ -54,6 +54,7 @@ ERRORS = {
     "ours": (lambda: rayfeed.errors.ProducerDiedError("not really"), rayfeed.errors.ProducerDiedError, "not really"),
     "stop": (lambda: StopIteration(3), RuntimeError, r"raised StopIteration\(3\)"),
     "exit": (lambda: SystemExit("enough"), RuntimeError, r"raised SystemExit\('enough'\)"),
+    "interrupt": (lambda: KeyboardInterrupt("mine"), RuntimeError, r"raised KeyboardInterrupt\('mine'\)"),
 }
 
 
