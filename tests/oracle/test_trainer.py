@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 
 import keras
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 
 import rayfeed
 from rayfeed.errors import FeedClosedError, PlacementError, RemoteTraceback, TrainerDiedError
+from tests.conftest import start_script, wait_until
 from tests.oracle.sources import Failing, FailingLater, Numbers, OutOfRange, OwnError, Rows
 from tests.oracle.test_epochs import identity
 
@@ -163,49 +162,57 @@ def test_a_wrong_argument_is_refused_before_anything_starts(wrong, text, make_mo
         rayfeed.fit_generator(**arguments)
 
 
-def test_ctrl_c_ends_the_call_its_trainer_and_its_producers():
-    script = textwrap.dedent(
-        """
-        import os, sys, threading, keras, numpy as np, rayfeed
+INTERRUPTED = """
+import sys, threading
+from pathlib import Path
 
-        class Slow(rayfeed.Sequence):
-            def __len__(self):
-                return 3
+import keras
+import numpy as np
 
-            def __getitem__(self, index):
-                if index == 1:
-                    threading.Event().wait()
-                return np.zeros((2, 1)), np.zeros((2, 1))
+import rayfeed
 
-        class Ready(keras.callbacks.Callback):
-            def on_train_batch_end(self, batch, logs=None):
-                print("a step was trained", flush=True)
 
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        model.compile("sgd", "mse")
+class Slow(rayfeed.Sequence):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if index == 1:
+            threading.Event().wait()
+        return np.zeros((2, 1)), np.zeros((2, 1))
+
+
+class Trained(keras.callbacks.Callback):
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_train_batch_end(self, batch, logs=None):
+        Path(self.path).touch()
+
+
+model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+try:
+    rayfeed.fit_generator(
+        model, Slow(), shuffle=False, workers=2, use_multiprocessing=True, verbose=0, callbacks=[Trained(sys.argv[1])]
+    )
+except KeyboardInterrupt:
+    from ray._private.state import state
+
+    left = [actor for actor in state.actor_table(None).values() if actor["State"] != "DEAD"]
+    print("interrupted, actors left:", len(left), "steps trained:", int(model.optimizer.iterations.numpy()))
+"""
+
+
+@pytest.mark.timeout(180)  # it starts a cluster of its own
+def test_ctrl_c_ends_the_call_its_trainer_and_its_producers_and_brings_home_what_was_trained(tmp_path):
+    trained = tmp_path / "trained"
+    with start_script(INTERRUPTED, str(trained), RAY_ADDRESS="local") as process:
         try:
-            rayfeed.fit_generator(
-                model, Slow(), shuffle=False, workers=2, use_multiprocessing=True, verbose=0, callbacks=[Ready()]
-            )
-        except KeyboardInterrupt:
-            from ray._private.state import state
-
-            left = [actor for actor in state.actor_table(None).values() if actor["State"] != "DEAD"]
-            print("interrupted, actors left:", len(left), flush=True)
-        """
-    )
-    process = subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"RAY_ADDRESS": "local"},
-    )
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "a step was trained" in line:
+            wait_until(lambda: trained.exists() or process.poll() is not None, "no step was trained", seconds=90)
             process.send_signal(signal.SIGINT)
-            break
-    rest, _ = process.communicate(timeout=60)
-    assert "interrupted, actors left: 0" in rest, "".join(lines) + rest
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert "interrupted, actors left: 0 steps trained: 1" in output, errors
