@@ -17,6 +17,7 @@ from __future__ import annotations
 import concurrent.futures
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ from rayfeed.queue.window import StreamFailed
 from rayfeed.source.failure import Failure
 
 WATCH_INTERVAL_S = 1.0
-"""How often deadlines are looked at while nothing happens; all else is driven by events."""
+"""How often deadlines are looked at; all else is driven by events."""
 
 JOIN_TIMEOUT_S = 30.0
 """How long `close` waits for the thread: it may be inside one Ray call."""
@@ -133,14 +134,17 @@ class Conductor:
 
     def _run(self) -> None:
         try:
+            watched = time.monotonic()
             while True:
-                match self._next_event():
-                    case None:
-                        self._pool.check_start(self._awaited())
-                    case Stop():
-                        return
-                    case event:
-                        self._handle(event)
+                event = self._next_event()
+                if isinstance(event, Stop):
+                    return
+                if event is not None:
+                    self._handle(event)
+                # By the clock, not by idleness: one stream may be busy while another waits for its producer.
+                if time.monotonic() - watched >= WATCH_INTERVAL_S:
+                    watched = time.monotonic()
+                    self._pool.check_start(self._awaited())
         except RayfeedError as error:
             self._fail_all(error)
         except BaseException as error:  # noqa: BLE001 - this thread is the only one that could report it

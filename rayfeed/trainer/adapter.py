@@ -6,11 +6,11 @@ dlpack: no ``tf.data``, no copy. Distribution strategies and ``steps_per_executi
 ``tf.data.Dataset`` over the same iterator.
 
 Microseconds to make a tensor of an array of 4 KB / 150 KB / 1.2 MB (2026-11-22, 2 cores, TensorFlow 2.21, best of 5):
-``_Alias`` and NumPy's dlpack 3 / 3 / 3; Arrow's dlpack and reshape 52 / 52 / 52; `tf.convert_to_tensor` 14 / 18 / 79.
+`Alias` and NumPy's dlpack 3 / 3 / 3; Arrow's dlpack and reshape 52 / 52 / 52; `tf.convert_to_tensor` 14 / 18 / 79.
 
 What the adapter relies on in Keras 3 (held by tests/oracle/test_keras_contract.py):
 
-- `EpochIterator` reads `num_batches` when an epoch begins, as an integer it compares and counts up to: `_Steps` answers
+- `EpochIterator` reads `num_batches` when an epoch begins, as an integer it compares and counts up to: `Steps` answers
   with the length of the current slice, so that a Sequence's length may change between passes;
 - it calls `on_epoch_begin` once before each epoch's first batch, and `iter()` then and, unused, at the epoch's end;
 - data that runs out is told by `StopIteration`, or `tf.errors.OutOfRangeError` inside TensorFlow's step function;
@@ -40,7 +40,7 @@ DLPACK_KINDS = "biufc"
 """Kinds of dtype that NumPy exports by dlpack."""
 
 
-class _Steps:
+class Steps:
     """The number of batches of the current slice, asked for anew each time it is used as a number."""
 
     def __init__(self, slices: Slices) -> None:
@@ -96,7 +96,7 @@ class FeedAdapter(DataAdapter):
 
     @property
     def num_batches(self) -> Any:
-        return _Steps(self.slices)
+        return Steps(self.slices)
 
     @property
     def batch_size(self) -> None:
@@ -266,12 +266,12 @@ class _Tensors:
         return self._adapter.data(item, self._tensor)
 
     def _tensor(self, array: np.ndarray) -> Any:
-        if not _can_alias(array):
+        if not can_alias(array):
             return self._tf.convert_to_tensor(as_keras_dtype(array))
-        return self._tf.experimental.dlpack.from_dlpack(np.asarray(_Alias(array)).__dlpack__())
+        return self._tf.experimental.dlpack.from_dlpack(np.asarray(Alias(array)).__dlpack__())
 
 
-class _Alias:
+class Alias:
     """An array's memory, offered as writable: NumPy exports no read-only memory by dlpack.
 
     TensorFlow does not write to it (held by tests/oracle/test_keras_contract.py), and keeps this object, and with it
@@ -292,7 +292,7 @@ def as_keras_dtype(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _can_alias(array: np.ndarray) -> bool:
+def can_alias(array: np.ndarray) -> bool:
     """Whether a tensor may share the array's memory."""
     return (
         array.size > 0

@@ -8,7 +8,7 @@ from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
 import rayfeed
-from rayfeed.trainer.adapter import ALIGNMENT, _Alias, _can_alias, _Steps
+from rayfeed.trainer.adapter import ALIGNMENT, Alias, Steps, can_alias
 
 
 class Recorded(DataAdapter):
@@ -25,7 +25,7 @@ class Recorded(DataAdapter):
 
     @property
     def num_batches(self):
-        return _Steps(self)
+        return Steps(self)
 
     def on_epoch_begin(self):
         self.epoch += 1
@@ -67,7 +67,7 @@ def test_keras_takes_an_adapter_and_reads_each_epochs_length_when_it_begins():
 
 
 def test_keras_asks_the_length_only_in_the_ways_that_steps_answers():
-    steps = _Steps(Recorded([4]))
+    steps = Steps(Recorded([4]))
     assert steps
     assert steps > 3
     assert not steps <= 3
@@ -105,8 +105,8 @@ def test_a_tensor_shares_the_memory_of_a_read_only_array_and_keeps_it_alive(dtyp
     array = aligned((4, 5), dtype)
     array[:] = np.arange(20).reshape(4, 5) % 2
     array.flags.writeable = False
-    assert _can_alias(array)
-    alias = np.asarray(_Alias(array))
+    assert can_alias(array)
+    alias = np.asarray(Alias(array))
     assert np.shares_memory(alias, array)
     tensor = tf.experimental.dlpack.from_dlpack(alias.__dlpack__())
     np.testing.assert_array_equal(tensor.numpy(), array)
@@ -127,19 +127,19 @@ def test_tensorflow_does_not_write_to_shared_memory():
 
     for function in (work, tf.function(work), tf.function(work, jit_compile=True)):
         for _ in range(3):
-            function(tf.experimental.dlpack.from_dlpack(np.asarray(_Alias(array)).__dlpack__()))
+            function(tf.experimental.dlpack.from_dlpack(np.asarray(Alias(array)).__dlpack__()))
             # The tensor is dropped at once: nobody else needs its memory, which is when TensorFlow would reuse it.
-            function(tf.identity(tf.experimental.dlpack.from_dlpack(np.asarray(_Alias(array)).__dlpack__())))
+            function(tf.identity(tf.experimental.dlpack.from_dlpack(np.asarray(Alias(array)).__dlpack__())))
     np.testing.assert_array_equal(array, expected)
 
 
 def test_memory_that_would_end_the_process_is_not_shared():
     memory = aligned((4, 17), "float32").reshape(-1)
-    assert not _can_alias(memory[1:])
-    assert not _can_alias(memory[:64].reshape(8, 8).T)
-    assert not _can_alias(aligned((0, 3)))
-    assert not _can_alias(aligned((4, 4), "float64"))
-    assert not _can_alias(aligned((4, 4), ">f4"))
+    assert not can_alias(memory[1:])
+    assert not can_alias(memory[:64].reshape(8, 8).T)
+    assert not can_alias(aligned((0, 3)))
+    assert not can_alias(aligned((4, 4), "float64"))
+    assert not can_alias(aligned((4, 4), ">f4"))
 
 
 class Odd(rayfeed.Sequence):
