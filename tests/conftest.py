@@ -143,6 +143,8 @@ def start_script(code, *arguments, **environment):
         environment: Variables set besides this process' own; None unsets one.
     """
     merged = {**os.environ, "PYTHONPATH": str(Path.cwd()), **environment}
+    # A shell's background jobs, and so their children, ignore Ctrl-C unless told otherwise.
+    code = f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{code}"
     return subprocess.Popen(  # noqa: S603 - the test's own script
         [sys.executable, "-c", code, *arguments],
         env={name: value for name, value in merged.items() if value is not None},
