@@ -8,19 +8,12 @@ Memory order: batches arrive C-ordered. A Fortran-ordered or strided array is ma
 Keras' backends need C order, producers are many and the trainer is one.
 Bytes, not values, are copied: the padding of structured dtypes, NaN payloads and byte order stay as they were.
 
-Batches a second, and trainer CPU time per batch, 2026-11-22: Ray 2.60, 2 cores; one producer actor encoding float32
-batches out of 64 MB, 8 MB a frame, 3 calls in flight, the driver reads every batch; middle of 2 or 3 runs of 1.5 s each
-(noise +-15 %):
+Batches a second (2026-11-22, Ray 2.60, 2 cores; middle of three runs, which differ by 10 to 25 %), by
+`python examples/benchmarks/frames.py`: one producer, 8 MB a frame, this process reads every batch.
 
-    array     16 KB         64 KB         96 KB         128 KB        256 KB       600 KB        4.8 MB
-    own       42,000 14 us  25,000 23 us  20,000 29 us  16,000 35 us  6,500 57 us  3,100 110 us  990 334 us
-    joined    72,000  7 us  26,000 16 us  21,000 22 us  14,500 31 us  4,700 55 us  2,300 117 us  806 430 us
-
-From 1.04 to 1.2 MB "joined" was ahead (1,700 to 830, 1,630 to 1,370), from 4.8 MB on no more: probably since Ray copies
-each buffer above 1 MiB with six threads of its own. Not acted upon: a matter of 2 cores.
-
-Without Ray, 250 batches of 4 KB and their targets: `conform` 1.7, `encode` 1.4, pickling 0.1, `decode` with `batch` of
-each 1.0 us a batch; one frame of one such batch costs 70 us in all.
+    array     4 KB     16 KB    64 KB    96 KB    128 KB   256 KB   600 KB   4.8 MB
+    own       51,600   42,100   16,000   13,800   13,000   7,000    3,020    465
+    joined    54,300   42,600   18,200   15,100   12,600   6,140    2,590    414
 """
 
 from __future__ import annotations

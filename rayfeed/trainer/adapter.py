@@ -5,8 +5,9 @@ function accepts plain Python iterators of tensors, so the adapter hands over te
 dlpack: no ``tf.data``, no copy. Distribution strategies and ``steps_per_execution > 1``, which need a graph, get a
 ``tf.data.Dataset`` over the same iterator.
 
-Microseconds to make a tensor of an array of 4 KB / 150 KB / 1.2 MB (2026-11-22, 2 cores, TensorFlow 2.21, best of 5):
-`Alias` and NumPy's dlpack 3 / 3 / 3; Arrow's dlpack and reshape 52 / 52 / 52; `tf.convert_to_tensor` 14 / 18 / 79.
+Microseconds to make a tensor of an array of 4 KB / 150 KB / 1.2 MB (2026-11-22, 2 cores, TensorFlow 2.21, best of five,
+by `python examples/benchmarks/tensors.py`): `Alias` and NumPy's dlpack 4 / 4 / 4; Arrow's dlpack and a reshape
+45 / 44 / 46; `tf.convert_to_tensor` 12 / 16 / 77.
 
 What the adapter relies on in Keras 3 (held by tests/oracle/test_keras_contract.py):
 
