@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import Gate, Log
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 LEAVING_S = 15.0
@@ -123,6 +125,19 @@ def free_cpus():
     import ray
 
     return ray.available_resources().get("CPU", 0.0)
+
+
+@pytest.fixture
+def log(tmp_path):
+    return Log(tmp_path / "log")
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """Opened when the test ends, so that no producer waits for it."""
+    gate = Gate(tmp_path / "gate")
+    yield gate
+    gate.open()
 
 
 def wait_until(condition, otherwise, *, seconds=LEAVING_S):

@@ -11,9 +11,9 @@ from ray._private.services import find_bootstrap_address
 from ray._private.worker import global_worker
 
 FREE_OBJECTS_PERIOD_MS = 10
-"""How long a local Ray keeps freed objects. Its default of 1000 lets a second's throughput pile up behind the window;
-with the pages used again at once, transfer was 20 to 45 % faster (0 against 1000, 2 cores, Ray 2.60). Only the start of
-a cluster can set it."""
+"""How long a local Ray keeps freed objects. Its default of 1000 lets a second's throughput pile up behind the window,
+and pages that were never touched are slow to write; so the same few are used again at once. Only the start of a cluster
+can set it."""
 
 KNOCK_TIMEOUT_S = 2.0
 """How long a cluster of this machine may take to accept a connection."""

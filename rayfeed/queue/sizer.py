@@ -1,7 +1,7 @@
 """How many batches one ticket asks for.
 
-An object of the store costs about 1.5 ms of control work whatever its size (measured on 2 cores, Ray 2.60), so small
-batches share a frame:
+An object of the store costs the same control work whatever its size, which for a small one is far more than its copy,
+so small batches share a frame:
 
     n = min(TARGET_BYTES / bytes per batch, TARGET_S / seconds per batch, bound / (2 * workers)),   at least 1
 
