@@ -19,8 +19,8 @@ import pickle
 import sys
 import threading
 import types
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from ray import cloudpickle
 
@@ -34,21 +34,34 @@ MAX_DEPTH = 6
 """How deep the search for the member that cannot travel goes; deeper, the last one found is named."""
 
 
-def pack(source: object, *, name: str, by_reference: Sequence[object] = ()) -> bytes:
+class How(Protocol):
+    """How objects of some kinds, such as Keras', are taken down."""
+
+    def reduce(self, obj: Any) -> Any:
+        """As `pickle.Pickler.reducer_override`; `NotImplemented` for objects of other kinds."""
+        ...
+
+    def members(self, obj: Any) -> Iterable[tuple[str, object]] | None:
+        """What it is taken down to, each with what follows the object's name; None for objects of other kinds."""
+        ...
+
+
+def pack(source: object, *, name: str, by_reference: Sequence[object] = (), how: How | None = None) -> bytes:
     """Serialise a user object.
 
     Args:
         source: A Sequence, generator object, generator function, callback or the like.
         name: What to call it in an error: the argument's name.
         by_reference: Objects that stay here; where `source` refers to them, the other end's objects take their place.
+        how: How objects of some kinds are taken down; asked before anything else.
 
     Raises:
         SourceError: Something in it cannot travel; names the attribute and says what to do.
     """
     try:
-        return _dumps(source, by_reference)
+        return _dumps(source, by_reference, how)
     except Exception as error:
-        path, culprit, reason = _culprit(source, name, error)
+        path, culprit, reason = _culprit(source, name, error, how)
         raise SourceError(
             f"{name} ({type(source).__name__}) cannot be sent to another process: {path} is a "
             f"{type(culprit).__name__} ({reason}).\n"
@@ -75,9 +88,10 @@ def is_fresh(generator: Generator[Any, Any, Any]) -> bool:
 class _Pickler(cloudpickle.Pickler):
     """Cloudpickle, and fresh generators, and unlocked locks."""
 
-    def __init__(self, file: io.BytesIO, by_reference: Sequence[object]) -> None:
+    def __init__(self, file: io.BytesIO, by_reference: Sequence[object], how: How | None) -> None:
         super().__init__(file, protocol=5)
         self._by_reference = by_reference
+        self._how = how
 
     def persistent_id(self, obj: Any) -> int | None:
         for place, other in enumerate(self._by_reference):
@@ -86,6 +100,10 @@ class _Pickler(cloudpickle.Pickler):
         return None
 
     def reducer_override(self, obj: Any) -> Any:
+        if self._how is not None:
+            reduced = self._how.reduce(obj)
+            if reduced is not NotImplemented:
+                return reduced
         if isinstance(obj, types.GeneratorType):
             if not is_fresh(obj):
                 raise TypeError("it was already started")
@@ -118,9 +136,9 @@ class _Unpickler(pickle.Unpickler):
         return self._by_reference[pid]
 
 
-def _dumps(obj: object, by_reference: Sequence[object] = ()) -> bytes:
+def _dumps(obj: object, by_reference: Sequence[object] = (), how: How | None = None) -> bytes:
     with io.BytesIO() as file:
-        _Pickler(file, by_reference).dump(obj)
+        _Pickler(file, by_reference, how).dump(obj)
         return file.getvalue()
 
 
@@ -173,14 +191,15 @@ def _arguments_of(generator: Any) -> tuple[list[Any], dict[str, Any]]:
     return positional, keywords
 
 
-def _culprit(obj: object, path: str, error: Exception, depth: int = 0) -> tuple[str, object, str]:
+def _culprit(obj: object, path: str, error: Exception, how: How | None, depth: int = 0) -> tuple[str, object, str]:
     """Follow the members of `obj` down to the one that fails to pickle by itself."""
     if depth < MAX_DEPTH:
-        for name, member in _members(obj):
+        special = how.members(obj) if how is not None else None
+        for name, member in _members(obj) if special is None else special:
             try:
-                _dumps(member)
+                _dumps(member, (), how)
             except Exception as inner:  # noqa: BLE001 - as in pack
-                return _culprit(member, path + name, inner, depth + 1)
+                return _culprit(member, path + name, inner, how, depth + 1)
     return path, obj, str(error) or type(error).__name__
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # Keras must not be imported before the backend is chosen
     from rayfeed.queue.conductor import Conductor
     from rayfeed.trainer.callbacks import Tap
     from rayfeed.trainer.messages import Done, Failed, ProgressEvent, Request
+    from rayfeed.trainer.model_host import Blueprint, ModelHost
+    from rayfeed.trainer.transport import Layout, Values
 
 PROGRESS_WAIT_S = 1.0
 """How long a call for progress waits for some, before it answers that there is none."""
@@ -43,7 +45,7 @@ class TrainerHost:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if num_gpus else "3")
         self._node = ray.util.get_node_ip_address()
         self._held = threading.Event()
-        self._model: Any = None
+        self._models: ModelHost | None = None
         self._tap: Tap | None = None
         self._tap_is_there = threading.Event()
         self._conductor: Conductor | None = None
@@ -77,6 +79,20 @@ class TrainerHost:
             self._conductor.close()
 
     @ray.method(concurrency_group="work")
+    def receive(self, message: Blueprint | Layout | Values) -> Failure | None:
+        """Take on a part of the caller's model. Called before `run`, in the order of `ModelHost`."""
+        try:
+            self._host().receive(message)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - as in run
+            return Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()}), building the model")
+        return None
+
+    @ray.method(concurrency_group="work")
+    def give_values(self) -> Values | None:
+        """The next values that the last job changed; None after the last. Called after `run`."""
+        return self._host().give()
+
+    @ray.method(concurrency_group="work")
     def run(self, request: Request) -> Done | Failed:
         """Carry out one job. Exceptions come back as `Failed`, never as Ray's task errors."""
         # Imported here, in the work thread: the process answers `open` before Keras and its backend are loaded.
@@ -84,36 +100,48 @@ class TrainerHost:
         from rayfeed.trainer.carrying import Snapshot, unpack_callbacks  # noqa: PLC0415
         from rayfeed.trainer.core import run_job  # noqa: PLC0415
         from rayfeed.trainer.messages import Done, Failed, Left  # noqa: PLC0415
-        from rayfeed.trainer.transport import PackedModel, apply_state, state_of, unpack_model  # noqa: PLC0415
+        from rayfeed.trainer.planning import check_ready  # noqa: PLC0415
+        from rayfeed.trainer.randomness import random_state, set_random_state  # noqa: PLC0415
 
         self._tap = tap = Tap(each_step=request.job.verbose == 1)
         self._tap_is_there.set()
         snapshot: Snapshot | None = None
+        models = self._host()
+        model, was_built = models.model, models.model.built
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result: Any
             try:
                 if Path(request.directory).is_dir():
                     os.chdir(request.directory)
-                if isinstance(request.model, PackedModel):
-                    self._model = unpack_model(request.model)
-                else:
-                    apply_state(self._model, request.model)
-                callbacks = unpack_callbacks(request.callbacks, self._model)
-                snapshot = Snapshot(callbacks, self._model)
-                result = run_job(request.job, self._model, callbacks, progress=tap, watch=self._watch)
+                check_ready(request.job.method, model)
+                callbacks = unpack_callbacks(request.callbacks, model)
+                set_random_state(request.random)
+                models.begin()
+                snapshot = Snapshot(callbacks, model)
+                result = run_job(
+                    request.job, model, callbacks, progress=tap, watch=self._watch, tell_inputs=models.tell_inputs
+                )
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller's to see
                 result = Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()})")
             began = snapshot is not None
             changes = snapshot.changes() if snapshot is not None else []
         left = Left(
-            state=state_of(self._model) if began and request.job.method == "fit" else None,
-            stop_training=bool(getattr(self._model, "stop_training", False)),
+            model=models.leave() if began and (request.job.method == "fit" or not was_built) else None,
+            random=random_state() if began else None,
             callbacks=changes,
             warnings=_told(caught),
             progress=tap.take(0),
         )
         return Failed(result, left) if isinstance(result, Failure) else Done(result, left)
+
+    def _host(self) -> ModelHost:
+        # Imported here, in the work thread: as in `run`.
+        from rayfeed.trainer.model_host import ModelHost  # noqa: PLC0415
+
+        if self._models is None:
+            self._models = ModelHost()
+        return self._models
 
     def _watch(self, conductor: Conductor | None) -> None:
         self._conductor = conductor

@@ -33,6 +33,7 @@ from rayfeed.errors import InternalError, SourceError
 from rayfeed.queue.stream import Delivered
 from rayfeed.trainer.class_weight import ClassWeight
 from rayfeed.trainer.slices import Slices
+from rayfeed.trainer.transport import InputSpec
 
 ALIGNMENT = 64
 """TensorFlow ends the process when a kernel meets memory that is not aligned to this; such arrays are copied."""
@@ -153,6 +154,17 @@ class FeedAdapter(DataAdapter):
     def rest(self) -> None:
         """A validation is over: what Keras reads before the next one begins, it only looks at."""
         self._is_live = False
+
+    def input_specs(self) -> Any:
+        """The inputs of the first batch, which is given again later, as `InputSpec` in the model's structure."""
+        item = self.take()
+        if item is None:
+            self._on_early_end()
+            raise InternalError(f"{self._what} gave nothing, and was not found to have ended")
+        structure = item.reader.schema.structure
+        arrays = [as_keras_dtype(array) for array in item.reader.arrays(item.place)]
+        roles = unflatten(structure, [InputSpec(array.shape, array.dtype.name) for array in arrays])
+        return roles if structure.kind == "bare" else roles[0]
 
     def take(self) -> Delivered | None:
         """The slice's next batch, or None at its end."""

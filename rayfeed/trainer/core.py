@@ -32,15 +32,17 @@ def run_job(
     *,
     progress: keras.callbacks.Callback | None,
     watch: Watch,
+    tell_inputs: Callable[[Any], None],
 ) -> Outcome:
     """Carry a job out.
 
     Args:
         job: What to do.
-        model: The model, built and compiled.
+        model: The model, compiled.
         callbacks: The user's, in their order.
         progress: Draws or passes on the progress; None for none.
         watch: Learns of the conductor.
+        tell_inputs: Learns of the first batch's inputs where the model is not built yet: they build it.
 
     Raises:
         Exception: What the source, a callback or the model raised.
@@ -57,6 +59,8 @@ def run_job(
         )
         streams[0].start()
         with _own_errors(adapter):
+            if not model.built:
+                tell_inputs(adapter.input_specs())
             match job.method:
                 case "fit":
                     return _fit(job, model, adapter, streams, callbacks, progress)

@@ -9,7 +9,8 @@ from rayfeed.options import ProducerOptions
 from rayfeed.queue.opening import StreamSpec
 from rayfeed.source.failure import Failure
 from rayfeed.stats import FeedStats
-from rayfeed.trainer.transport import ModelState, PackedModel
+from rayfeed.trainer.model_host import Leaving
+from rayfeed.trainer.randomness import RandomState
 
 Method = Literal["fit", "evaluate", "predict"]
 
@@ -55,13 +56,13 @@ class Request:
 
     Attributes:
         job: What to do.
-        model: The model, or its state where the actor holds the model already.
+        random: The caller's random states.
         callbacks: The user's callbacks, packed.
         directory: The caller's working directory, against which callbacks resolve paths.
     """
 
     job: Job
-    model: PackedModel | ModelState
+    random: RandomState
     callbacks: bytes
     directory: str
 
@@ -90,15 +91,15 @@ class Left:
     """What a job left behind in the trainer, for the caller's own objects to take on; also of a job that raised.
 
     Attributes:
-        state: The model's state; None where the job does not change it.
-        stop_training: The model's flag.
+        model: The model's state, whose changed values are still to be fetched; None where the job does not change it.
+        random: The trainer's random states; None where the job did not begin.
         callbacks: What changed in each user callback, packed, in their order; empty where none was reached.
         warnings: Warnings raised on the way: category and message.
         progress: Events the caller has not asked for yet.
     """
 
-    state: ModelState | None
-    stop_training: bool
+    model: Leaving | None
+    random: RandomState | None
     callbacks: list[bytes]
     warnings: list[tuple[type[Warning], str]]
     progress: list[ProgressEvent]

@@ -24,6 +24,7 @@ from rayfeed.queue.opening import StreamSpec, specify
 from rayfeed.source.stream import describe
 from rayfeed.trainer.class_weight import check_class_weight
 from rayfeed.trainer.messages import Job, Method
+from rayfeed.trainer.transport import check_compiled
 
 
 def plan_fit(
@@ -192,6 +193,12 @@ def check_producers(producers: ProducerOptions | None) -> ProducerOptions:
     if not isinstance(producers, ProducerOptions):
         raise OptionError(f"producers must be a rayfeed.ProducerOptions, got {producers!r}.")
     return producers
+
+
+def check_ready(method: Method, model: Any) -> None:
+    """Raise `OptionError` unless a job may be run with the model: a prediction needs no compiled one."""
+    if method != "predict":
+        check_compiled(model, call=f"{method}_generator")
 
 
 def check_verbose(verbose: Any) -> int:

@@ -23,7 +23,10 @@ from rayfeed.trainer.actor import TrainerHost
 from rayfeed.trainer.carrying import apply_changes, pack_callbacks
 from rayfeed.trainer.core import run_job
 from rayfeed.trainer.messages import Done, Failed, Job, Outcome, ProgressEvent, Request
-from rayfeed.trainer.transport import apply_state, pack_model
+from rayfeed.trainer.model_link import ModelLink
+from rayfeed.trainer.planning import check_ready
+from rayfeed.trainer.randomness import random_state, set_random_state
+from rayfeed.trainer.transport import made_model
 
 ABORT_TIMEOUT_S = 10.0
 """How long a trainer whose job is given up may take to end its producers; then its process is ended, they with it."""
@@ -36,16 +39,17 @@ class LocalTrainer:
     """Trains in the caller's process; only the producers are elsewhere.
 
     Args:
-        model: The caller's model, trained in place.
+        model: The caller's model, trained in place; or the function that makes one.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        self._model = model
+    def __init__(self, model: Any) -> None:
+        self.model: Any = model if isinstance(model, keras.Model) else made_model(model)
 
     def run(self, job: Job, callbacks: list[keras.callbacks.Callback]) -> Outcome:
         """Carry out one job."""
+        check_ready(job.method, self.model)
         progress = keras.callbacks.ProgbarLogger() if job.verbose else None
-        return run_job(job, self._model, callbacks, progress=progress, watch=lambda _: None)
+        return run_job(job, self.model, callbacks, progress=progress, watch=lambda _: None, tell_inputs=lambda _: None)
 
     def close(self) -> None:
         """Nothing is kept."""
@@ -55,19 +59,18 @@ class RemoteTrainer:
     """A trainer actor and the caller's model, kept alike.
 
     Args:
-        model: The caller's model; it takes on the state of the actor's after each fit.
+        model: The caller's model, which takes on the state of the actor's after each fit; or a function that makes it.
         options: What the actor needs of the cluster.
 
     Raises:
         PlacementError: No node could ever hold the actor.
     """
 
-    def __init__(self, model: keras.Model, options: TrainerOptions) -> None:
+    def __init__(self, model: Any, options: TrainerOptions) -> None:
         ensure_ray()
-        self._model = model
+        self._link = ModelLink(model)
         self._options = options
         self._claim = trainer_claim(options)
-        self._sent: Any = None  # the configuration of the model that the actor holds
         settings: dict[str, Any] = {
             "max_restarts": 0,
             "max_task_retries": 0,
@@ -78,6 +81,11 @@ class RemoteTrainer:
         self._held = self._actor.hold.remote()
         self._opened = self._actor.open.remote()
         self._is_open = False
+
+    @property
+    def model(self) -> Any:
+        """The caller's model; of a function, None until the first job ended."""
+        return self._link.model
 
     def run(self, job: Job, callbacks: list[keras.callbacks.Callback]) -> Outcome:
         """Carry out one job in the actor.
@@ -91,16 +99,15 @@ class RemoteTrainer:
             raise TrainerDiedError(
                 "this trainer's process was ended when an earlier call was given up: open a new one."
             )
-        packed = pack_model(self._model)
-        # The actor's model serves again only where architecture and compile arguments are what they were.
-        is_same = packed.config == self._sent and packed.state.optimizer is not None
-        model = packed.state if is_same else packed
-        request = Request(job, model, pack_callbacks(callbacks, self._model), str(Path.cwd()))
+        self._link.pack()
+        request = Request(job, random_state(), pack_callbacks(callbacks, self.model), str(Path.cwd()))
         self._wait_until_open()
         running = None
         try:
+            self._link.send(self._actor)
             running = self._actor.run.remote(request)
             answer = self._follow(running, ProgressBar(job))
+            self._take_home(answer, callbacks)
         except RayActorError as error:
             raise TrainerDiedError(
                 f"the trainer's process died during {job.method}: {error}\n"
@@ -111,8 +118,6 @@ class RemoteTrainer:
         except BaseException:
             self._abort(running, callbacks)
             raise
-        self._sent = packed.config
-        self._take_home(answer, callbacks)
         for category, message in answer.left.warnings:
             warnings.warn(message, category, stacklevel=4)
         match answer:
@@ -124,12 +129,13 @@ class RemoteTrainer:
     def _take_home(self, answer: Done | Failed, callbacks: list[keras.callbacks.Callback]) -> None:
         """Give the caller's model and callbacks what the job left, whether it ended well or not."""
         left = answer.left
-        if left.state is not None:
-            apply_state(self._model, left.state)
-            self._model.stop_training = left.stop_training
+        if left.model is not None:
+            self._link.fetch(self._actor, left.model)
+        if left.random is not None:
+            set_random_state(left.random)
         if left.callbacks:
             params = answer.outcome.params if isinstance(answer, Done) else None
-            apply_changes(callbacks, left.callbacks, self._model, params)
+            apply_changes(callbacks, left.callbacks, self.model, params)
 
     def close(self) -> None:
         """End the actor and wait until it is gone; may be called twice."""

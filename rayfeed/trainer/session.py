@@ -5,6 +5,7 @@ Arguments are checked, by `planning`, before any process is started; the actor s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -19,7 +20,7 @@ from rayfeed.trainer.callbacks import listed
 from rayfeed.trainer.messages import Job, Method, Outcome
 from rayfeed.trainer.planning import plan_fit, plan_single
 from rayfeed.trainer.remote import LocalTrainer, RemoteTrainer
-from rayfeed.trainer.transport import check_compiled, check_model
+from rayfeed.trainer.transport import check_compiled, check_model, made_model
 
 
 class FeedHistory(keras.callbacks.History):
@@ -39,11 +40,12 @@ class Trainer:
     ends the actor when it is left.
 
     Args:
-        model: A built Keras model. After each fit it has the trained weights and optimizer state.
+        model: A compiled Keras model, built or not; after each fit it has the trained weights and optimizer state. Or a
+            function without arguments that builds and compiles one in the trainer; ``history.model`` then is it.
         **options: The fields of `rayfeed.TrainerOptions`, such as ``num_gpus=1``.
 
     Raises:
-        OptionError: `model` is no built Keras model, or an option is out of range.
+        OptionError: `model` is no Keras model and no function, or an option is out of range.
         PlacementError: No node could ever hold the actor.
 
     Example:
@@ -52,7 +54,7 @@ class Trainer:
         ...     trainer.evaluate_generator(held_out, workers=8, use_multiprocessing=True)
     """
 
-    def __init__(self, model: keras.Model, **options: Any) -> None:
+    def __init__(self, model: keras.Model | Callable[[], keras.Model], **options: Any) -> None:
         check_model(model)
         self._model = model
         self._options: TrainerOptions | Literal["driver"] = _trainer_options(options)
@@ -81,7 +83,7 @@ class Trainer:
         producers: ProducerOptions | None = None,
     ) -> FeedHistory:
         """Train the model; see `rayfeed.fit_generator`."""
-        check_compiled(self._model, call="fit_generator")
+        self._check_compiled("fit_generator")
         flat = listed(callbacks)
         options = StreamOptions(
             workers=workers,
@@ -107,13 +109,14 @@ class Trainer:
         )
         history: Any = next((one for one in flat if isinstance(one, keras.callbacks.History)), None) or FeedHistory()
         if epochs <= initial_epoch:
-            return _untrained(self._model, history, flat, job)
+            return _untrained(self._made(), history, flat, job)
         outcome = self._run(job, flat)
-        history.set_model(self._model)
+        model = self._made()
+        history.set_model(model)
         history.set_params(outcome.params)
         history.history, history.epoch = outcome.history, outcome.epochs
         history.feed_stats = outcome.stats
-        self._model.history = history
+        model.history = history
         return history
 
     def evaluate_generator(
@@ -131,7 +134,7 @@ class Trainer:
         producers: ProducerOptions | None = None,
     ) -> Any:
         """Evaluate the model; see `rayfeed.evaluate_generator`."""
-        check_compiled(self._model, call="evaluate_generator")
+        self._check_compiled("evaluate_generator")
         options = StreamOptions(
             workers, use_multiprocessing, max_queue_size, max_queue_bytes=max_queue_bytes, seed=seed
         )
@@ -198,6 +201,16 @@ class Trainer:
         )
         return self._run(job, listed(callbacks)).value
 
+    def _check_compiled(self, call: str) -> None:
+        if isinstance(self._model, keras.Model):  # what a function makes is looked at where it is made
+            check_compiled(self._model, call=call)
+
+    def _made(self) -> Any:
+        """The caller's model; of a function, the one it made here."""
+        if isinstance(self._model, keras.Model):
+            return self._model
+        return self._runner.model if self._runner is not None else made_model(self._model)
+
     def _ships(self, options: StreamOptions) -> bool:
         """Whether sources run in another process than the caller's."""
         return isinstance(self._options, TrainerOptions) or options.workers > 0
@@ -220,7 +233,7 @@ class Trainer:
 class OneCall(Trainer):
     """A trainer for one call, from that call's ``trainer`` argument."""
 
-    def __init__(self, model: keras.Model, trainer: TrainerOptions | Literal["driver"] | None) -> None:
+    def __init__(self, model: Any, trainer: TrainerOptions | Literal["driver"] | None) -> None:
         super().__init__(model)
         if trainer is not None:
             if trainer != "driver" and not isinstance(trainer, TrainerOptions):

@@ -1,60 +1,89 @@
-"""How a Keras model travels: its configuration, and its variables' values as plain arrays.
+"""The values of a model's variables on their way between the caller and the trainer, a part at a time.
 
-The configuration is what Keras itself saves (architecture, compile arguments); the variables are sent by position,
-which is the same on both sides for the same configuration. Random states of layers (dropout) are variables too and
-travel along, so that training elsewhere continues their streams. Metrics hold no state between calls and stay.
+A model's variables have fixed *places*: a group, and a number in it. The first group are the model's own (weights, and
+other state such as the seeds of dropout), then comes one group for each optimizer. The order is the same on both sides
+for the same blueprint. Metrics hold no state between calls and stay.
+
+Only what differs travels: each side knows the digests of what the other holds. A frozen backbone goes to the trainer
+once and never comes back; of a model with adapters only these and their optimizer's slots come home.
+
+Values are sent straight out of the variables' memory and written straight into them, in parts of at most `PART_BYTES`:
+neither side holds a second copy of the model, and the object store a part or two.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from rayfeed.errors import OptionError
+from rayfeed.errors import OptionError, SourceError
+
+PART_BYTES = 64 << 20
+"""Bytes of values that travel in one object: large enough that Ray's work per object does not count."""
+
+Place = tuple[int, int]
+"""A group and a number in it."""
+
+Values = list[tuple[Place, np.ndarray]]
+"""Places and their values."""
+
+FIRST_OF_OPTIMIZER = ("iteration", "learning_rate")
+"""Variables that an optimizer has before it is built; they stand first in its group, so that a place stays one."""
 
 
 @dataclass(frozen=True)
-class ModelState:
-    """The values of a model's variables.
+class InputSpec:
+    """One input of a model.
 
     Attributes:
-        variables: Weights, then other state such as seeds, in the model's order.
-        optimizer: The optimizer's variables (iterations, learning rate, slots); None where it is not built.
+        shape: Its shape, the batch's length first.
+        dtype: Its dtype's name.
     """
 
-    variables: list[np.ndarray]
-    optimizer: list[np.ndarray] | None
+    shape: tuple[int, ...]
+    dtype: str
 
 
 @dataclass(frozen=True)
-class PackedModel:
-    """A model on its way.
+class Layout:
+    """Which variables a model has.
 
     Attributes:
-        config: What `keras.saving.serialize_keras_object` gives.
-        state: Its variables.
-        floatx: ``keras.config.floatx()`` it was made under.
-        image_data_format: ``keras.config.image_data_format()`` likewise.
+        variables: Shape and dtype of the model's own variables.
+        optimizers: For each optimizer the numbers of the variables it was built for; None where it is not built.
+        inputs: An `InputSpec` for each input, in the structure the model takes them; of a model that data built.
     """
 
-    config: Any
-    state: ModelState
-    floatx: str
-    image_data_format: str
+    variables: tuple[tuple[tuple[int, ...], str], ...]
+    optimizers: tuple[tuple[int, ...] | None, ...]
+    inputs: Any = None
 
 
 def check_model(model: Any) -> None:
-    """Raise `OptionError` unless this is a Keras model that can be trained and sent as it is."""
-    if not isinstance(model, keras.Model):
-        raise OptionError(f"model must be a keras.Model, got {type(model).__module__}.{type(model).__name__}.")
-    if not model.built:
+    """Raise `OptionError` unless this is a Keras model, or something that makes one."""
+    if not isinstance(model, keras.Model) and not callable(model):
         raise OptionError(
-            f"model {model.name!r} is not built, so its weights do not exist yet.\n"
-            "  Give it an Input layer, or call model.build(input_shape) first."
+            "model must be a keras.Model, or a function without arguments that builds and compiles one; got "
+            f"{type(model).__module__}.{type(model).__name__}."
         )
+
+
+def made_model(make: Any) -> Any:
+    """The model that a function of the user's makes.
+
+    Raises:
+        OptionError: It made something else.
+    """
+    model = make()
+    if not isinstance(model, keras.Model):
+        name = getattr(make, "__name__", type(make).__name__)
+        raise OptionError(f"model: {name}() must return a keras.Model, got {type(model).__name__}.")
+    return model
 
 
 def check_compiled(model: Any, *, call: str) -> None:
@@ -63,50 +92,148 @@ def check_compiled(model: Any, *, call: str) -> None:
         raise OptionError(f"model {model.name!r} must be compiled before {call}: call model.compile(...) first.")
 
 
-def pack_model(model: Any) -> PackedModel:
-    """Take a built model down."""
-    return PackedModel(
-        config=keras.saving.serialize_keras_object(model),
-        state=state_of(model),
-        floatx=keras.config.floatx(),
-        image_data_format=keras.config.image_data_format(),
+def groups(model: Any) -> list[list[Any]]:
+    """The model's variables, then those of each of its optimizers."""
+    return [_own(model), *(sorted(one.variables, key=_is_later) for one in optimizers(model))]
+
+
+def places(model: Any) -> list[Place]:
+    """All places of a model."""
+    return [(group, number) for group, members in enumerate(groups(model)) for number in range(len(members))]
+
+
+def optimizers(model: Any) -> list[Any]:
+    """The optimizer the model was compiled with, then those that are attributes of the model, as some GANs have."""
+    found = [model.optimizer] if model.compiled and model.optimizer is not None else []
+    for value in vars(model).values():
+        if isinstance(value, keras.Optimizer) and not any(value is one for one in found):
+            found.append(value)
+    return found
+
+
+def layout(model: Any, inputs: Any = None) -> Layout:
+    """Describe the model's variables."""
+    own = _own(model)
+    place_of = {id(variable): place for place, variable in enumerate(own)}
+    return Layout(
+        variables=tuple((tuple(variable.shape), variable.dtype) for variable in own),
+        optimizers=tuple(_built_for(optimizer, place_of) for optimizer in optimizers(model)),
+        inputs=inputs,
     )
 
 
-def unpack_model(packed: PackedModel) -> keras.Model:
-    """Build the model anew, with its state."""
-    keras.config.set_floatx(packed.floatx)
-    keras.config.set_image_data_format(packed.image_data_format)
-    # safe_mode guards against code in files of unknown origin; this configuration is the caller's own.
-    model = keras.saving.deserialize_keras_object(packed.config, safe_mode=False)
-    apply_state(model, packed.state)
-    return model
+def conform(model: Any, wanted: Layout) -> None:
+    """Have the model own the same variables as the other side's: build what is not built, and compare.
+
+    Raises:
+        SourceError: It has others, or in another order.
+    """
+    if len(_own(model)) < len(wanted.variables) and wanted.inputs is not None:
+        build(model, wanted.inputs)
+    own = _own(model)
+    here, there = layout(model).variables, wanted.variables
+    if here != there:
+        differing = next((i for i, pair in enumerate(zip(here, there, strict=False)) if pair[0] != pair[1]), None)
+        first = f"the first difference is at number {differing}" if differing is not None else "one has more"
+        raise SourceError(
+            f"model {model.name!r} ({type(model).__name__}) is not the same at both ends: {len(there)} variables were "
+            f"sent and {len(here)} are there, {first}.\n"
+            "  Keep every weight and layer as an attribute of its layer or give its class get_config(); or pass a "
+            "function without arguments that builds and compiles the model."
+        )
+    mine = layout(model).optimizers
+    for optimizer, built_for, built in zip(optimizers(model), wanted.optimizers, mine, strict=True):
+        if built_for is None or built == built_for:
+            continue
+        # Built by Keras for what is trainable now, where the other side's was for what was trainable once.
+        fresh = optimizer if built is None else _replaced(model, optimizer)
+        fresh.build([own[number] for number in built_for])
 
 
-def state_of(model: Any) -> ModelState:
-    """The model's state as it is now, copied out of its variables."""
-    optimizer = model.optimizer if model.compiled else None
-    return ModelState(
-        variables=[_value(variable) for variable in _variables(model)],
-        optimizer=[_value(variable) for variable in optimizer.variables] if optimizer and optimizer.built else None,
-    )
+def build(model: Any, inputs: Any) -> None:
+    """Build a model as Keras does for its first batch: by a call on symbols of that shape and dtype."""
+    model(keras.tree.map_structure(lambda spec: keras.KerasTensor((None, *spec.shape[1:]), dtype=spec.dtype), inputs))
 
 
-def apply_state(model: Any, state: ModelState) -> None:
-    """Give the model's variables these values; an optimizer that is not built is built first."""
-    for variable, value in zip(_variables(model), state.variables, strict=True):
-        variable.assign(value)
-    if state.optimizer is not None and model.optimizer is not None:
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        for variable, value in zip(model.optimizer.variables, state.optimizer, strict=True):
-            variable.assign(value)
+def digests(model: Any) -> list[list[bytes]]:
+    """A digest of each place's value, by group."""
+    return [[_digest(_value(variable)) for variable in members] for members in groups(model)]
 
 
-def _variables(model: Any) -> list[Any]:
+def read(model: Any, wanted: Iterable[Place]) -> Iterator[Values]:
+    """The values of some places, in parts of at most `PART_BYTES`; a larger variable goes alone.
+
+    Where the backend allows, they are views of the variables' memory.
+    """
+    variables = groups(model)
+    part: Values = []
+    size = 0
+    for place in wanted:
+        value = _value(variables[place[0]][place[1]])
+        if part and size + value.nbytes > PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append((place, value))
+        size += value.nbytes
+    if part:
+        yield part
+
+
+def write(model: Any, values: Values) -> None:
+    """Give places these values."""
+    variables = groups(model)
+    for (group, number), value in values:
+        variables[group][number].assign(value)
+
+
+def differing(mine: Sequence[Sequence[bytes]], theirs: Sequence[Sequence[bytes]]) -> list[Place]:
+    """The places whose value the other side does not have."""
+    if len(mine) != len(theirs) or len(mine[0]) != len(theirs[0]):  # built meanwhile: its places are others
+        theirs = [[] for _ in mine]
+    return [
+        (group, number)
+        for group, (own, other) in enumerate(zip(mine, theirs, strict=True))
+        for number, digest in enumerate(own)
+        if number >= len(other) or other[number] != digest
+    ]
+
+
+def _own(model: Any) -> list[Any]:
     metrics = {id(variable) for variable in model.metrics_variables}
     return [variable for variable in model.variables if id(variable) not in metrics]
 
 
+def _replaced(model: Any, optimizer: Any) -> Any:
+    """A new optimizer of the same configuration, in the model in the old one's place."""
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    for name in [name for name, value in vars(model).items() if value is optimizer]:
+        setattr(model, name, fresh)
+    return fresh
+
+
+def _is_later(variable: Any) -> bool:
+    return variable.name not in FIRST_OF_OPTIMIZER
+
+
+def _built_for(optimizer: Any, place_of: dict[int, int]) -> tuple[int, ...] | None:
+    if not optimizer.built:
+        return None
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # loss scaling wraps another
+    # Not the model's trainable variables: layers may have been frozen since.
+    return tuple(place_of[id(variable)] for variable in inner._trainable_variables)  # noqa: SLF001 - nothing public
+
+
 def _value(variable: Any) -> np.ndarray:
-    return np.array(variable.numpy())
+    """A variable's value; a view of its memory where that is the host's. What is viewed TensorFlow does not change."""
+    value = variable.value
+    tensor: Any = value.read_value() if hasattr(value, "read_value") else value
+    try:
+        return np.asarray(memoryview(tensor))
+    except (TypeError, ValueError, BufferError):  # no host memory, or of a dtype that buffers have no word for
+        copied: Any = keras.ops.convert_to_numpy(variable)
+        return copied
+
+
+def _digest(value: np.ndarray) -> bytes:
+    data: Any = np.ascontiguousarray(value).view(np.uint8) if value.size else b""
+    return hashlib.sha256(data).digest()

@@ -1,0 +1,145 @@
+"""The user's own objects and functions inside a Keras object, and how they are kept out of its configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+PART = "rayfeed_part"
+"""In a configuration: the number of an object that travels beside it."""
+
+FUNCTION = "rayfeed_function_{}"
+"""In a configuration: the name of a function that travels beside it."""
+
+NOT_FOLLOWED = frozenset({"build", "quantize", "_inbound_nodes", "_outbound_nodes", "_tracker", "_call_signature"})
+"""Attributes of Keras' layers that lead back to the layer itself, or through the whole graph."""
+
+FRAMEWORKS = frozenset({"keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "builtins", "ml_dtypes"})
+
+
+def is_keras(cls: type) -> bool:
+    """Whether a class is Keras' own."""
+    return cls.__module__.split(".")[0] == "keras"
+
+
+def is_users(cls: type) -> bool:
+    """Whether a class is of neither Keras nor a framework."""
+    return cls.__module__.split(".")[0] not in FRAMEWORKS
+
+
+@dataclass
+class Members:
+    """What was found inside one Keras object.
+
+    Attributes:
+        objects: Objects of the user's classes; what is inside these is theirs.
+        functions: Functions that are not Keras' own.
+        initializers: Keras' random initializers.
+    """
+
+    objects: list[Any] = field(default_factory=list)
+    functions: list[types.FunctionType] = field(default_factory=list)
+    initializers: list[Any] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, root: Any) -> Members:
+        """Look through an object."""
+        found = cls()
+        seen = {id(root)}
+        waiting = list(_members(root))
+        while waiting:
+            obj = waiting.pop()
+            if id(obj) in seen:
+                continue
+            seen.add(id(obj))
+            match obj:
+                case str() | bytes() | int() | float() | type() | None:
+                    continue
+                case types.FunctionType():
+                    if not (obj.__module__ or "").startswith("keras."):
+                        found.functions.append(obj)
+                case Mapping() | list() | tuple() | set():
+                    waiting.extend(_members(obj))
+                case keras.Variable() | keras.KerasTensor():
+                    continue
+                case _ if is_keras(type(obj)):
+                    if hasattr(obj, "_init_seed"):
+                        found.initializers.append(obj)
+                    waiting.extend(_members(obj))
+                case _ if is_users(type(obj)) and hasattr(obj, "__dict__"):
+                    found.objects.append(obj)
+                case _:
+                    continue
+        return found
+
+    @contextlib.contextmanager
+    def stand_ins(self) -> Iterator[None]:
+        """Within, a configuration has a number in place of each object, and a made-up name for each function."""
+        names = [function.__name__ for function in self.functions]
+        for place, function in enumerate(self.functions):
+            function.__name__ = FUNCTION.format(place)
+        hidden = ("get_config", "get_build_config", "get_compile_config")
+        kept = [{name: vars(obj)[name] for name in hidden if name in vars(obj)} for obj in self.objects]
+        for place, obj in enumerate(self.objects):
+            # On the object, past its __setattr__: Keras asks it, whatever its class says.
+            vars(obj)["get_config"] = _Answer({PART: place})
+            vars(obj)["get_build_config"] = vars(obj)["get_compile_config"] = _Answer(None)
+        try:
+            yield
+        finally:
+            for function, name in zip(self.functions, names, strict=True):
+                function.__name__ = name
+            for obj, own in zip(self.objects, kept, strict=True):
+                for name in hidden:
+                    del vars(obj)[name]
+                vars(obj).update(own)
+
+    def used_in(self, config: Any) -> tuple[dict[int, Any], dict[str, Any]]:
+        """The objects by number, and the functions by name, that a configuration refers to."""
+        numbers: set[int] = set()
+        words: set[str] = set()
+        waiting = [config]
+        while waiting:
+            match waiting.pop():
+                case str() as word:
+                    words.add(word)
+                case Mapping() as members:
+                    if PART in members:
+                        numbers.add(members[PART])
+                    waiting.extend(members.values())
+                case list() | tuple() as members:
+                    waiting.extend(members)
+                case _:
+                    continue
+        functions: dict[str, Any] = {}
+        for place, function in enumerate(self.functions):
+            registered = keras.saving.get_registered_name(function)
+            name = FUNCTION.format(place) if registered == function.__name__ else registered
+            if name in words:
+                functions[name] = function
+        return {number: self.objects[number] for number in sorted(numbers)}, functions
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A method that answers the same to whoever asks."""
+
+    value: Any
+
+    def __call__(self) -> Any:
+        return self.value
+
+
+def _members(obj: Any) -> Iterator[Any]:
+    match obj:
+        case Mapping():
+            yield from obj.values()
+        case list() | tuple() | set():
+            yield from obj
+        case _:
+            yield from (value for name, value in vars(obj).items() if name not in NOT_FOLLOWED)

@@ -1,0 +1,90 @@
+"""The caller's model and its twin in a trainer actor, kept alike.
+
+Before a job the link sends what the actor does not have; after it, it brings home what the job changed. Where the
+caller gave a function instead of a model, the actor's is the first, and the caller's is made when the first job ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import keras
+import ray
+
+from rayfeed.source.failure import Failure
+from rayfeed.source.shipping import pack
+from rayfeed.trainer.blueprint import pack_blueprint
+from rayfeed.trainer.model_host import Blueprint, Leaving
+from rayfeed.trainer.transport import conform, differing, digests, layout, made_model, places, read, write
+
+PART_TIMEOUT_S = 300.0
+"""How long one part may take: 64 MB, or one variable; the building of a model."""
+
+
+class ModelLink:
+    """Sends and fetches.
+
+    Args:
+        model: The caller's model, or the function that makes one.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._make = None if isinstance(model, keras.Model) else model
+        self.model: Any = model if self._make is None else None
+        self._blueprint: Blueprint | None = None
+        self._built: bytes | None = None  # the digest of the blueprint that the actor's model was built from
+        self._known: list[list[bytes]] | None = None  # the digests of the actor's values, once it told them
+
+    def pack(self) -> None:
+        """Take the model down, before anything is sent.
+
+        Raises:
+            SourceError: It cannot travel.
+        """
+        if self._make is not None:
+            if self._built is None:
+                self._blueprint = Blueprint.of(pack(self._make, name="model"), is_function=True)
+        else:
+            self._blueprint = Blueprint.of(pack_blueprint(self.model), is_function=False)
+
+    def send(self, actor: Any) -> None:
+        """Bring the actor's model to the state of the caller's.
+
+        Raises:
+            Exception: What building the model there raised.
+        """
+        if self._blueprint is not None:
+            blueprint, self._blueprint = self._blueprint, None
+            digest = hashlib.sha256(blueprint.data).digest()
+            if digest != self._built:
+                self._known = self._built = None
+                _deliver(actor, blueprint)
+                self._built = digest
+        if self.model is None:
+            return
+        _deliver(actor, layout(self.model))
+        known = self._known
+        wanted = places(self.model) if known is None else differing(digests(self.model), known)
+        for part in read(self.model, wanted):
+            _deliver(actor, part)
+
+    def fetch(self, actor: Any, leaving: Leaving) -> None:
+        """Bring the caller's model to the state of the actor's."""
+        if self._make is not None and self.model is None:
+            self.model = made_model(self._make)
+        model: Any = self.model
+        conform(model, leaving.layout)
+        while True:
+            values: Any = ray.get(actor.give_values.remote(), timeout=PART_TIMEOUT_S)
+            if values is None:
+                break
+            write(model, values)
+        model.stop_training = leaving.stop_training
+        self._known = leaving.digests
+
+
+def _deliver(actor: Any, message: Any) -> None:
+    answer: Any = ray.get(actor.receive.remote(message), timeout=PART_TIMEOUT_S)
+    if isinstance(answer, Failure):
+        raise answer.error()

@@ -1,0 +1,55 @@
+"""Random states that travel with a job and come home after it, as if the job had run in the caller's process.
+
+What is not given a seed of its own draws from these: initializers of layers that are made while the model is built,
+callbacks, a source that runs in line. A layer's own seeds (dropout) are variables of the model and travel as such.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
+from keras.src.utils.rng_utils import get_random_seed
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """The random states of a process.
+
+    Attributes:
+        seed: What `keras.utils.set_random_seed` was given last; None if never.
+        python: That of `random`.
+        legacy: That of `numpy.random`'s functions.
+        keras: That of `keras.random`'s functions without a seed; None where none was used yet.
+    """
+
+    seed: int | None
+    python: Any
+    legacy: Any
+    keras: np.ndarray | None
+
+
+def random_state() -> RandomState:
+    """The states of this process."""
+    generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return RandomState(
+        seed=get_random_seed(),
+        python=random.getstate(),
+        legacy=np.random.get_state(),  # noqa: NPY002 - the one that users seed
+        keras=generator.state.numpy() if generator is not None else None,
+    )
+
+
+def set_random_state(state: RandomState) -> None:
+    """Take states on. The framework's global seed is set only where it is another: that resets its operations."""
+    if state.seed is not None and state.seed != get_random_seed():
+        keras.utils.set_random_seed(state.seed)
+    if state.keras is not None:
+        global_seed_generator().state.assign(state.keras)
+    random.setstate(state.python)
+    np.random.set_state(state.legacy)  # noqa: NPY002 - as above
