@@ -5,6 +5,7 @@ The first fourteen parameters of `fit_generator` keep the names, order and defau
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import keras  # noqa: TC002 - the annotations are read at run time by documentation tools
@@ -14,7 +15,7 @@ from rayfeed.trainer.session import FeedHistory, OneCall
 
 
 def fit_generator(
-    model: keras.Model,
+    model: keras.Model | Callable[[], keras.Model],
     generator: Any,
     steps_per_epoch: int | None = None,
     epochs: int = 1,
@@ -40,7 +41,9 @@ def fit_generator(
     The arguments up to `initial_epoch` are those of Keras 2's `Model.fit_generator`, in its order.
 
     Args:
-        model: A built, compiled Keras model. It ends with the trained weights and optimizer state.
+        model: A compiled Keras model of any make, built or not. It ends with the trained weights and optimizer state. Or
+            a function without arguments that builds and compiles one: it is called in the trainer, and the trained model
+            is the result's ``model``.
         generator: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches); a generator
             object that was not started; or a function that returns a generator or iterator. A batch is
             ``(inputs, targets)`` or ``(inputs, targets, sample_weights)``.
@@ -67,11 +70,11 @@ def fit_generator(
         trainer: What the trainer needs of the cluster; "driver" trains in this process.
 
     Returns:
-        Keras' `History`, with the attribute ``feed_stats``, a `rayfeed.FeedStats`.
+        Keras' `History`, with the attributes ``model``, the trained model, and ``feed_stats``, a `rayfeed.FeedStats`.
 
     Raises:
         OptionError: An argument is out of range or missing. Nothing was started.
-        SourceError: A source is none, is empty, or cannot be sent; the attribute in question is named.
+        SourceError: A source is none or is empty, or something cannot be sent; the attribute in question is named.
         BatchError: The source gave something that is no batch; names worker, pass and index.
         PlacementError: An actor can never be placed, or was not in time.
         ProducerDiedError: Producers were lost, and the stream cannot go on.
@@ -101,7 +104,7 @@ def fit_generator(
 
 
 def evaluate_generator(
-    model: keras.Model,
+    model: keras.Model | Callable[[], keras.Model],
     generator: Any,
     steps: int | None = None,
     callbacks: Any = None,
@@ -118,7 +121,7 @@ def evaluate_generator(
     """Evaluate a model on batches that a generator or Sequence makes in Ray actors.
 
     Args:
-        model: A built, compiled Keras model.
+        model: A compiled Keras model, or a function without arguments that makes one.
         generator: As of `fit_generator`.
         steps: Batches to read. Required for a generator; a Sequence's default is one pass.
         callbacks: Keras callbacks, run in the trainer.
@@ -154,7 +157,7 @@ def evaluate_generator(
 
 
 def predict_generator(
-    model: keras.Model,
+    model: keras.Model | Callable[[], keras.Model],
     generator: Any,
     steps: int | None = None,
     callbacks: Any = None,
@@ -171,7 +174,7 @@ def predict_generator(
     """Predict for batches that a generator or Sequence makes in Ray actors.
 
     Args:
-        model: A built Keras model.
+        model: A Keras model, or a function without arguments that makes one.
         generator: As of `fit_generator`; a batch may also be inputs alone. Targets and weights are ignored.
         steps: Batches to read. Required for a generator; a Sequence's default is one pass.
         callbacks: Keras callbacks, run in the trainer.

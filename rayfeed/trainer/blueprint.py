@@ -207,7 +207,8 @@ def _configured(obj: Any, serialize: Callable[[], Any], cls: type | None) -> tup
         config = _without_rates(serialize())
     parts, functions = members.used_in(config)
     own = cls if cls is not None and is_users(cls) else None
-    return config, parts, functions, own
+    named = [*(type(part) for part in parts.values()), *functions.values(), *([own] if own is not None else [])]
+    return config, parts, functions, own, [(keras.saving.get_registered_name(one), one) for one in named]
 
 
 def _without_rates(config: Any) -> Any:
@@ -239,7 +240,9 @@ def _seeds_told(initializers: list[Any]) -> Iterator[None]:
             one._init_seed = None  # noqa: SLF001 - as above
 
 
-def _from_config(config: Any, parts: dict[int, Any], functions: dict[str, Any], own: type | None) -> Any:
+def _from_config(
+    config: Any, parts: dict[int, Any], functions: dict[str, Any], own: type | None, named: list[tuple[str, Any]]
+) -> Any:
     """Have Keras build an object, or compile arguments, from a configuration."""
 
     class StandIn:
@@ -254,12 +257,25 @@ def _from_config(config: Any, parts: dict[int, Any], functions: dict[str, Any], 
             build: Any = own
             return build.from_config(inner)
 
-    names = {_registered(type(part)) for part in parts.values()} | ({_registered(own)} if own is not None else set())
-    scope: dict[str, Any] = dict.fromkeys(names, StandIn) | functions
-    with keras.saving.custom_object_scope(scope):
+    with _named({name: StandIn if isinstance(one, type) else one for name, one in named} | functions):
         # safe_mode guards against code in files of unknown origin; this configuration is the caller's own.
-        return keras.saving.deserialize_keras_object(config, safe_mode=False)
+        built = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    for name, one in named:
+        # What is registered with Keras there must be so here: a model that is saved here is loaded there.
+        if ">" in name and name != keras.saving.get_registered_name(one):
+            keras.saving.register_keras_serializable(*name.split(">", 1))(one)
+    return built
 
 
-def _registered(cls: type) -> str:
-    return keras.saving.get_registered_name(cls)
+@contextlib.contextmanager
+def _named(objects: dict[str, Any]) -> Iterator[None]:
+    """Have Keras find these under their names, also where the user's module registers a class under one of them."""
+    known = keras.saving.get_custom_objects()  # the registered ones, which go before a scope's
+    before = {name: known[name] for name in objects if name in known}
+    known.update(objects)
+    try:
+        yield
+    finally:
+        for name in objects:
+            del known[name]
+        known.update(before)

@@ -48,6 +48,7 @@ class Wrapped(layers.Layer):
         return cls(**{**config, "inner": keras.saving.deserialize_keras_object(config["inner"])})
 
 
+@keras.saving.register_keras_serializable("tests")
 class Tenth(keras.initializers.Initializer):
     def __init__(self, factor):
         self.factor = factor

@@ -1,5 +1,7 @@
 """E7: any Keras model travels, trains elsewhere as it would here, and comes home as if it had."""
 
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -53,6 +55,39 @@ def test_a_function_that_builds_the_model_is_taken_for_it(rows, as_py_dataset):
     history = rayfeed.fit_generator(make, rows(), epochs=2, shuffle=False, verbose=0, workers=0)
     assert history.history == expected.history
     assert_alike(history.model, theirs)
+
+
+def named_alike():
+    """Classes that no other process can import, two of one name, one known to Keras by another name."""
+
+    def layer(shift):
+        class Shift(keras.layers.Layer):
+            def call(self, x):
+                return x + shift
+
+        return Shift
+
+    @keras.saving.register_keras_serializable("tests", "of_its_own")
+    class Ones(keras.initializers.Initializer):
+        def __call__(self, shape, dtype=None, **_):
+            return keras.ops.ones(shape, dtype=dtype)
+
+    softmax = keras.layers.Dense(2, activation="softmax", kernel_initializer=Ones())
+    model = keras.Sequential([layer(0.1)(), layer(0.2)(), softmax])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def test_classes_of_one_name_and_registered_ones_of_a_function_are_told_apart(rows, as_py_dataset, tmp_path):
+    theirs, ours = named_alike(), named_alike()
+    expected = theirs.fit(as_py_dataset(rows()), shuffle=False, verbose=0)
+    checkpoint = keras.callbacks.ModelCheckpoint(str(tmp_path / "model.keras"))
+    history = rayfeed.fit_generator(ours, rows(), shuffle=False, verbose=0, workers=0, callbacks=[checkpoint])
+    assert history.history == expected.history
+    assert_alike(ours, theirs)
+    # What the trainer saved names the class as Keras knows it here.
+    with zipfile.ZipFile(tmp_path / "model.keras") as file:
+        assert "tests>of_its_own" in file.read("config.json").decode()
 
 
 class Ids(keras.callbacks.Callback):
