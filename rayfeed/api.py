@@ -41,9 +41,9 @@ def fit_generator(
     The arguments up to `initial_epoch` are those of Keras 2's `Model.fit_generator`, in its order.
 
     Args:
-        model: A compiled Keras model of any make, built or not. It ends with the trained weights and optimizer state. Or
-            a function without arguments that builds and compiles one: it is called in the trainer, and the trained model
-            is the result's ``model``.
+        model: A compiled Keras model of any make, built or not. It ends with the trained weights and optimizer state.
+            Or a function without arguments that builds and compiles one: it is called in the trainer, and the trained
+            model is the result's ``model``.
         generator: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches); a generator
             object that was not started; or a function that returns a generator or iterator. A batch is
             ``(inputs, targets)`` or ``(inputs, targets, sample_weights)``.
