@@ -216,7 +216,22 @@ class FeedAdapter(DataAdapter):
             parts[2:] = [convert(weights)]
         while parts[-1] is None:  # no weights, or no targets: ``tf.data`` has no word for None
             parts.pop()
-        return tuple(parts)
+        return (*parts[:2], *(self._as_outputs(weights) for weights in parts[2:]))
+
+    def _as_outputs(self, weights: Any) -> Any:
+        """Weights of several outputs in the form of the model's outputs: by name, or in their order.
+
+        Keras 3 takes targets in either form and weights in that one alone.
+        """
+        names = getattr(self._model, "output_names", None) or []
+        if len(names) < 2 or not isinstance(weights, (dict, list, tuple)) or len(weights) != len(names):
+            return weights
+        if isinstance(weights, dict):
+            is_other = not isinstance(self._model.output, dict) and set(weights) == set(names)
+            return tuple(weights[name] for name in names) if is_other else weights
+        if isinstance(self._model.output, dict):
+            return keras.tree.pack_sequence_as(self._model.output, list(weights))
+        return weights
 
     def _unnamed(self, part: Any) -> Any:
         """A single output's array, where it comes in a list, or under the output's name as Keras 3 does not take it."""
