@@ -52,7 +52,8 @@ def fit_generator(
         validation_data: A Sequence, a generator, ``(x, y)`` or ``(x, y, sample_weights)``.
         validation_steps: Batches of each validation. Required for a generator, which is one stream: each validation
             takes its next batches. A Sequence starts at its first batch each time.
-        class_weight: Class number -> weight of its samples in the training loss; multiplies sample weights.
+        class_weight: Class number -> weight of its samples in the training loss; multiplies sample weights. For a model
+            with several outputs: output name -> such a dict, for each output whose classes are weighted.
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
         workers: Producers, or threads of one producer without `use_multiprocessing`; 0 runs the source in the trainer.
         use_multiprocessing: Whether `workers` counts processes over the cluster. Each then runs its own copy of a

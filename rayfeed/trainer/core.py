@@ -17,7 +17,7 @@ from rayfeed.queue.opening import StreamSpec, open_streams
 from rayfeed.queue.stream import Stream
 from rayfeed.trainer.adapter import FeedAdapter
 from rayfeed.trainer.callbacks import Closing, Opening
-from rayfeed.trainer.class_weight import ClassWeight
+from rayfeed.trainer.class_weight import ClassWeight, outputs_of
 from rayfeed.trainer.messages import Job, Outcome
 from rayfeed.trainer.slices import Slices
 
@@ -52,8 +52,9 @@ def run_job(
             slices,
             model,
             what=job.stream.name,
-            class_weight=ClassWeight(job.class_weight) if job.class_weight is not None else None,
+            class_weight=ClassWeight(job.class_weight, outputs_of(model)) if job.class_weight is not None else None,
             stops_training=job.method == "fit",
+            computes_loss=job.method != "predict",
         )
         streams[0].start()
         with _own_errors(adapter):

@@ -22,7 +22,7 @@ from rayfeed.errors import OptionError
 from rayfeed.options import ProducerOptions, StreamOptions, check_integer
 from rayfeed.queue.opening import StreamSpec, specify
 from rayfeed.source.stream import describe
-from rayfeed.trainer.class_weight import check_class_weight
+from rayfeed.trainer.class_weight import Outputs, check_class_weight
 from rayfeed.trainer.messages import Job, Method
 
 
@@ -37,6 +37,7 @@ def plan_fit(
     initial_epoch: int,
     verbose: Any,
     class_weight: Any,
+    outputs: Outputs | None,
     validation_data: Any,
     validation_steps: int | None,
     validation_freq: Any,
@@ -84,7 +85,7 @@ def plan_fit(
         epochs=epochs,
         initial_epoch=initial_epoch,
         verbose=check_verbose(verbose),
-        class_weight=check_class_weight(class_weight),
+        class_weight=check_class_weight(class_weight, outputs),
         validation=validation,
         validation_arrays=arrays,
         validation_steps=validation_steps,
