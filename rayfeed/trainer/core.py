@@ -47,7 +47,7 @@ def run_job(
     """
     specs = [job.stream] + ([job.validation] if job.validation is not None else [])
     with _opened(specs, job, watch) as streams:
-        slices = Slices(streams[0], steps=job.steps, first_length=_pass_length(job.stream))
+        slices = _slices(streams[0], job.stream, job.steps)
         adapter = FeedAdapter(
             slices,
             model,
@@ -84,8 +84,7 @@ def _fit(
     if job.validation is not None:
         spec, stream = job.validation, streams[1]
         steps = job.validation_steps if not spec.info.is_sequence else None
-        validation_slices = Slices(stream, steps=steps, first_length=_pass_length(spec))
-        testing = validation = FeedAdapter(validation_slices, model, what=spec.name)
+        testing = validation = FeedAdapter(_slices(stream, spec, steps), model, what=spec.name)
         adapter.prefetch_when_near(stream.start, spec.options.max_queue_size + spec.options.workers)
     ours = [Opening(adapter, testing), *callbacks]
     container = _container(job, model, ours, progress, slices, last=[Closing(slices, job.epochs)])
@@ -170,6 +169,10 @@ def _own_errors(adapter: FeedAdapter) -> Iterator[None]:
         raise failed.error from failed.cause or error
     if slices.failure is not None:
         raise slices.failure.error from slices.failure.cause
+
+
+def _slices(stream: Stream, spec: StreamSpec, steps: int | None) -> Slices:
+    return Slices(stream, steps=steps, first_length=_pass_length(spec), announced=spec.info.has_epoch_begin)
 
 
 def _pass_length(spec: StreamSpec) -> int | None:
