@@ -41,9 +41,10 @@ def fit_generator(
 
     Args:
         model: A built, compiled Keras model. It ends with the trained weights and optimizer state.
-        generator: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches); a generator
-            object that was not started; or a function that returns a generator or iterator. A batch is
-            ``(inputs, targets)`` or ``(inputs, targets, sample_weights)``.
+        generator: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches, such as a
+            Keras ``PyDataset``, whose own ``workers`` are not used, an ``ImageDataGenerator.flow``, or a torch data set
+            of whole batches); a generator object that was not started, or another iterator; or a function that returns
+            one. A batch is ``(inputs, targets)`` or ``(inputs, targets, sample_weights)``, of arrays or tensors.
         steps_per_epoch: Batches of an epoch. Required for a generator. For a Sequence the default is its length, read
             again for each pass; with a number, passes follow each other without regard to epochs.
         epochs: The final epoch: ``initial_epoch=3, epochs=5`` trains epochs 3 and 4.

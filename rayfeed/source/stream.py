@@ -53,8 +53,7 @@ def describe(source: object, *, name: str) -> SourceInfo:
         SourceError: It is none of these.
     """
     type_name = type(source).__name__
-    is_data = isinstance(source, (list, tuple, dict, str, bytes)) or hasattr(type(source), "__array__")
-    if is_sequence(source) and not is_data:
+    if is_sequence(source) and not _is_data(source):
         length = checked_length(source)
         return SourceInfo(
             is_sequence=True,
@@ -100,7 +99,7 @@ def open_source(source: Any, info: SourceInfo) -> SequenceSource | GeneratorSour
     """Turn the user's object into something that makes batches.
 
     Raises:
-        SourceError: A callable returned something that is no iterator.
+        SourceError: A callable returned something that is no iterator, or a Sequence.
     """
     if info.is_sequence:
         return open_sequence(source)
@@ -108,8 +107,19 @@ def open_source(source: Any, info: SourceInfo) -> SequenceSource | GeneratorSour
         return GeneratorSource(source)
     function: Callable[[], Any] = source
     made = function()
+    if is_sequence(made) and not _is_data(made) and not hasattr(made, "__next__"):
+        raise SourceError(
+            f"{info.type_name}() returned a Sequence ({type(made).__name__}), which would be read for one pass only.\n"
+            "  Pass the Sequence itself: any number of producers then make its batches, each exactly once a pass. What "
+            "it holds that cannot be sent, such as an open file, it must open on first use."
+        )
     if not hasattr(made, "__next__") and hasattr(made, "__iter__"):
         made = iter(made)
     if not hasattr(made, "__next__"):
         raise SourceError(f"{info.type_name}() must return a generator or other iterator, got {shown(made)}.")
     return GeneratorSource(made)
+
+
+def _is_data(source: object) -> bool:
+    """Whether it is an array or a container of batches, which has the methods of a Sequence too."""
+    return isinstance(source, (list, tuple, dict, str, bytes)) or hasattr(type(source), "__array__")

@@ -320,3 +320,14 @@ def test_the_base_class_says_what_a_subclass_must_define():
     with pytest.raises(NotImplementedError, match=r"^Empty must define __len__\(\)$"):
         len(Empty())
     assert Pairs().on_epoch_end() is None
+
+
+def test_a_function_that_returns_a_sequence_is_refused_with_what_to_pass():
+    with pytest.raises(SourceError, match=r"returned a Sequence \(Pairs\), .*\n  Pass the Sequence itself"):
+        opened(lambda: Pairs())  # noqa: PLW0108 - a factory as users write it
+
+
+def test_a_sequence_with_an_attribute_that_arrays_have_is_no_array():
+    sequence = Duck()
+    sequence.dtype = "float32"  # as Keras' image iterators have
+    assert describe(sequence, name="generator").is_sequence
