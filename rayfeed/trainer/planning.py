@@ -137,8 +137,10 @@ def _plan_validation(
     if isinstance(data, (tuple, list)):
         if len(data) not in (2, 3):
             raise OptionError(f"validation_data must be (x, y) or (x, y, sample_weight), got {len(data)} members.")
-        members = [member for member in data if member is not None]
-        return tuple(keras.tree.map_structure(np.asarray, member) for member in members), None
+        members = data if data[-1] is not None else data[:-1]
+        return tuple(
+            None if member is None else keras.tree.map_structure(np.asarray, member) for member in members
+        ), None
     info = describe(data, name="validation_data")
     if info.is_sequence:
         length = info.length or 0
