@@ -44,9 +44,10 @@ def fit_generator(
         model: A compiled Keras model of any make, built or not. It ends with the trained weights and optimizer state.
             Or a function without arguments that builds and compiles one: it is called in the trainer, and the trained
             model is the result's ``model``.
-        generator: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches); a generator
-            object that was not started; or a function that returns a generator or iterator. A batch is
-            ``(inputs, targets)`` or ``(inputs, targets, sample_weights)``.
+        generator: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches, such as a
+            Keras ``PyDataset``, whose own ``workers`` are not used, an ``ImageDataGenerator.flow``, or a torch data set
+            of whole batches); a generator object that was not started, or another iterator; or a function that returns
+            one. A batch is ``(inputs, targets)`` or ``(inputs, targets, sample_weights)``, of arrays or tensors.
         steps_per_epoch: Batches of an epoch. Required for a generator. For a Sequence the default is its length, read
             again for each pass; with a number, passes follow each other without regard to epochs.
         epochs: The final epoch: ``initial_epoch=3, epochs=5`` trains epochs 3 and 4.
@@ -55,7 +56,8 @@ def fit_generator(
         validation_data: A Sequence, a generator, ``(x, y)`` or ``(x, y, sample_weights)``.
         validation_steps: Batches of each validation. Required for a generator, which is one stream: each validation
             takes its next batches. A Sequence starts at its first batch each time.
-        class_weight: Class number -> weight of its samples in the training loss; multiplies sample weights.
+        class_weight: Class number -> weight of its samples in the training loss; multiplies sample weights. For a model
+            with several outputs: output name -> such a dict, for each output whose classes are weighted.
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
         workers: Producers, or threads of one producer without `use_multiprocessing`; 0 runs the source in the trainer.
         use_multiprocessing: Whether `workers` counts processes over the cluster. Each then runs its own copy of a

@@ -100,7 +100,8 @@ def flatten(batch: Batch, *, where: str, bare_inputs: bool = False) -> tuple[Str
         The structure, and its arrays in the order of `Structure.names`.
 
     Raises:
-        BatchError: `batch` is not a batch; or its arrays are 0-d, differ in length or hold Python objects.
+        BatchError: `batch` is not a batch; or its arrays are 0-d, differ in length, hold Python objects, or are tensors
+            that NumPy cannot read.
     """
     kind: Literal["bare", "tuple", "list"]
     if isinstance(batch, (tuple, list)) and not (bare_inputs and _is_bare_list(batch)):
@@ -193,7 +194,8 @@ def _flatten_role(role: str, value: Any, where: str) -> tuple[Group, list[np.nda
         return Group("list" if isinstance(value, list) else "tuple", size=len(members)), members
     raise BatchError(
         f"{where}: {role} is {shown(value)}.\n"
-        "  It must be an array, a list or tuple of arrays, or a dict of name -> array."
+        "  It must be an array, a list or tuple of arrays, or a dict of name -> array. Arrays are NumPy's, or anything "
+        "that numpy.asarray makes one of by its __array__, such as a tensor."
     )
 
 
@@ -205,7 +207,13 @@ def _checked(name: str, value: Any, where: str) -> np.ndarray:
             f"{where}: {name} is {shown(value)}, not an array.\n"
             "  In a list or tuple of inputs or targets every member is an array: use numpy.asarray for numbers."
         )
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BatchError(
+            f"{where}: {name} ({type(value).__name__}) does not become a NumPy array: {error}\n"
+            "  Convert it in the source; of a torch tensor, `.detach().cpu()` always does."
+        ) from error
     if array.ndim == 0:
         raise BatchError(
             f"{where}: {name} is a single value ({shown(value)}) and has no length.\n"

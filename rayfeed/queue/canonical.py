@@ -1,8 +1,9 @@
-"""The canonical copy of a Sequence: the one on which `on_epoch_end` runs.
+"""The canonical copy of a Sequence: the one on which `on_epoch_end` and `on_epoch_begin` run.
 
 It lives in the feed's process, so that it survives every producer, and in a thread of its own, so that a slow hook
 keeps neither training nor other streams waiting. The user's own object is not touched: the copy is loaded from the
-bytes the producers got, when the first hook is due. After the hook its whole state is sent as the next version.
+bytes the producers got, when the first hook is due. After the hooks between two passes (the end's, then the next one's
+beginning) its whole state is sent as the next version.
 """
 
 from __future__ import annotations
@@ -15,34 +16,56 @@ from collections.abc import Callable
 from rayfeed.errors import SourceError
 from rayfeed.producer.messages import SourceRecord
 from rayfeed.queue.events import HookDone, NextPass
+from rayfeed.queue.sequence_window import Hooks
 from rayfeed.source.failure import Failure
+from rayfeed.source.image_iterator import open_sequence
 from rayfeed.source.seeding import seeded
+from rayfeed.source.sequence import SequenceSource
 from rayfeed.source.shipping import pack, unpack
-from rayfeed.source.stream import SequenceSource
 
 CLOSE_TIMEOUT_S = 10.0
 """How long `close` waits for a hook that is running. Python cannot end it; its thread does not keep the process."""
 
 HOOK_INDEX = (1 << 32) - 1
-"""Stands for the hook where a batch's index stands in a seed; no pass has so many batches."""
+"""Stands for `on_epoch_end` where a batch's index stands in a seed; no pass has so many batches."""
+
+BEGIN_INDEX = HOOK_INDEX - 1
+"""Stands for `on_epoch_begin` likewise."""
 
 
-def next_length(source: SequenceSource, record: SourceRecord, pass_index: int) -> int:
+def end_pass(source: SequenceSource, record: SourceRecord, pass_index: int) -> int:
     """Run the hook after a whole pass.
 
     Returns:
-        Batches of the next pass, at least 1.
+        Batches of the next pass, at least 1 unless its `on_epoch_begin` is still to come.
 
     Raises:
         SourceError: None are left.
     """
     with seeded(record.root, pass_index, HOOK_INDEX) if record.seeded else contextlib.nullcontext():
-        length = source.end_pass()
+        source.end_pass()
+    if record.info.has_epoch_begin:
+        return source.length()
+    return _some(source.length(), record, f"on_epoch_end of pass {pass_index}")
+
+
+def begin_pass(source: SequenceSource, record: SourceRecord, pass_index: int) -> int:
+    """Run the hook before a pass.
+
+    Returns:
+        Batches of the pass, at least 1.
+
+    Raises:
+        SourceError: There are none.
+    """
+    with seeded(record.root, pass_index, BEGIN_INDEX) if record.seeded else contextlib.nullcontext():
+        source.begin_pass()
+    return _some(source.length(), record, f"on_epoch_begin of pass {pass_index}")
+
+
+def _some(length: int, record: SourceRecord, when: str) -> int:
     if length < 1:
-        raise SourceError(
-            f"{record.info.type_name} has {length} batches after on_epoch_end of pass {pass_index}: there is nothing "
-            "left to feed."
-        )
+        raise SourceError(f"{record.info.type_name} has {length} batches after {when}: there is nothing left to feed.")
     return length
 
 
@@ -64,9 +87,9 @@ class CanonicalCopy:
         self._source: SequenceSource | None = None
         self._thread: threading.Thread | None = None
 
-    def run_hook(self, pass_index: int) -> None:
-        """Run `on_epoch_end` after this pass; a `HookDone` is posted when it returned or raised. One runs at a time."""
-        self._thread = threading.Thread(target=self._run, args=(pass_index,), name="rayfeed-on-epoch-end", daemon=True)
+    def run_hooks(self, hooks: Hooks) -> None:
+        """Run the hooks between two passes; a `HookDone` is posted when they returned or one raised. One at a time."""
+        self._thread = threading.Thread(target=self._run, args=(hooks,), name="rayfeed-on-epoch-end", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -74,13 +97,20 @@ class CanonicalCopy:
         if self._thread is not None:
             self._thread.join(CLOSE_TIMEOUT_S)
 
-    def _run(self, pass_index: int) -> None:
-        where = f"the feed's process (pid {os.getpid()}), {self._record.name}: on_epoch_end after pass {pass_index}"
+    def _run(self, hooks: Hooks) -> None:
+        where = f"the feed's process (pid {os.getpid()}), {self._record.name}"
+        what = "loading it"
         try:
             if self._source is None:
-                self._source, self._payload = SequenceSource(unpack(self._payload)), None
-            length = next_length(self._source, self._record, pass_index)
+                self._source, self._payload = open_sequence(unpack(self._payload)), None
+            length = 0
+            if hooks.ended is not None:
+                what = f"on_epoch_end after pass {hooks.ended}"
+                length = end_pass(self._source, self._record, hooks.ended)
+            if hooks.begun is not None:
+                what = f"on_epoch_begin before pass {hooks.begun}"
+                length = begin_pass(self._source, self._record, hooks.begun)
             result = NextPass(length, pack(self._source.sequence, name=self._record.name))
         except BaseException as error:  # noqa: BLE001 - whatever the user's hook raises reaches the caller
-            result = Failure.of(error, where)
+            result = Failure.of(error, f"{where}: {what}")
         self._post(HookDone(self._stream, result))

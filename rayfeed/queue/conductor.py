@@ -81,7 +81,7 @@ class Conductor:
             record=record,
             window=make_window(number),
             source_ref=ray.put(as_payload(payload)),
-            canonical=CanonicalCopy(number, record, payload, self._post) if record.info.has_epoch_end else None,
+            canonical=CanonicalCopy(number, record, payload, self._post) if record.info.has_hooks else None,
         )
         self._streams[number] = state
         return state
@@ -314,9 +314,9 @@ class Conductor:
         for delivery in window.deliver():
             state.out.put(delivery)
         if isinstance(window, SequenceWindow):
-            pass_index = window.wants_hook()
-            if pass_index is not None and state.canonical is not None:
-                state.canonical.run_hook(pass_index)
+            hooks = window.wants_hooks()
+            if hooks is not None and state.canonical is not None:
+                state.canonical.run_hooks(hooks)
 
     def _send(self, state: StreamState, worker: int, ticket: Ticket) -> None:
         ref, life = self._pool.submit(worker, ticket, state.record, state.source_ref)

@@ -31,7 +31,7 @@ class Consumed:
 
 @dataclass(frozen=True)
 class NextPass:
-    """What `on_epoch_end` left: batches of the next pass, and the cloudpickle bytes of the Sequence's new state."""
+    """What the hooks between two passes left: the next one's batches, and the Sequence's state as cloudpickle bytes."""
 
     length: int
     payload: bytes
@@ -39,7 +39,7 @@ class NextPass:
 
 @dataclass(frozen=True)
 class HookDone:
-    """`on_epoch_end` ran on the canonical copy: what it left, or what it raised."""
+    """The hooks between two passes ran on the canonical copy: what they left, or what one raised."""
 
     stream: int
     result: NextPass | Failure

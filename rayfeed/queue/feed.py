@@ -13,7 +13,7 @@ from rayfeed.options import ProducerOptions, StreamOptions, check_integer
 from rayfeed.queue.conductor import Conductor
 from rayfeed.queue.opening import open_streams, specify
 from rayfeed.queue.stream import Delivered, Stream
-from rayfeed.queue.window import PassEnded, StreamEnded
+from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 from rayfeed.stats import FeedStats
 
 
@@ -101,6 +101,8 @@ class Feed:
                     # An earlier reader may have stopped just before this pass end: then the next pass is wanted.
                     if any_read:
                         return
+                case PassBegun():
+                    continue
                 case StreamEnded():
                     return
 
@@ -120,7 +122,7 @@ class Feed:
                 case Delivered():
                     count -= 1
                     yield item.batch(copy=self._copy)
-                case PassEnded():
+                case PassEnded() | PassBegun():
                     continue
                 case StreamEnded():
                     return

@@ -14,11 +14,11 @@ from rayfeed.batch import Batch, flatten, unflatten
 from rayfeed.errors import BatchError, FeedClosedError, InternalError
 from rayfeed.frame.schema import FrameSchema, conform
 from rayfeed.producer.messages import SourceRecord
-from rayfeed.queue.canonical import next_length
+from rayfeed.queue.canonical import begin_pass, end_pass
 from rayfeed.queue.lane_window import LanePlan
 from rayfeed.queue.sequence_window import SequencePlan
 from rayfeed.queue.stream import Delivered, Item, Meter
-from rayfeed.queue.window import PassEnded, StreamEnded
+from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 from rayfeed.source.seeding import pass_order, seeded
 from rayfeed.source.stream import GeneratorSource, SequenceSource, open_source
 from rayfeed.stats import FeedStats
@@ -112,6 +112,10 @@ class InlineStream:
         pass_index = num_delivered = 0
         length = plan.length
         while num_delivered != plan.max_batches and (plan.max_passes is None or pass_index < plan.max_passes):
+            if plan.has_epoch_begin:
+                hook = partial(begin_pass, source, self._record, pass_index)
+                length = self._made(hook, f"on_epoch_begin before pass {pass_index}")
+                yield PassBegun(pass_index, length if plan.pass_cap is None else min(length, plan.pass_cap))
             wanted = length if plan.pass_cap is None else min(length, plan.pass_cap)
             order = pass_order(plan.root, pass_index, length).tolist() if plan.shuffle else range(length)
             for index in order[:wanted]:
@@ -123,7 +127,7 @@ class InlineStream:
                 if num_delivered == plan.max_batches and index != order[-1]:
                     return
             if wanted == length and plan.has_epoch_end:
-                hook = partial(next_length, source, self._record, pass_index)
+                hook = partial(end_pass, source, self._record, pass_index)
                 length = self._made(hook, f"on_epoch_end after pass {pass_index}")
             yield PassEnded(pass_index, length if plan.pass_cap is None else min(length, plan.pass_cap))
             pass_index += 1

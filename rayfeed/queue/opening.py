@@ -22,6 +22,7 @@ from rayfeed.queue.lane_window import LanePlan, LaneWindow
 from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
 from rayfeed.queue.stream import ProducedStream, Stream
 from rayfeed.queue.window import Bound, Window
+from rayfeed.source.image_iterator import settled
 from rayfeed.source.seeding import root_seed
 from rayfeed.source.shipping import pack, unpack
 from rayfeed.source.stream import SourceInfo, describe
@@ -80,6 +81,7 @@ class StreamSpec:
             return SequencePlan(
                 length=self.info.length,
                 has_epoch_end=self.info.has_epoch_end,
+                has_epoch_begin=self.info.has_epoch_begin,
                 shuffle=self.options.shuffle,
                 root=self.root,
                 ordered=self.options.ordered,
@@ -124,12 +126,14 @@ def specify(
     info = describe(source, name=name)
     if info.is_sequence and not info.length:
         raise SourceError(f"{name} ({info.type_name}) is empty: its length is 0 batches.")
+    root = root_seed(options.seed)
+    source = settled(source, root if options.seed is not None else None)
     payload = pack(source, name=name) if ships else None
     return StreamSpec(
         info=info,
         name=name,
         options=options,
-        root=root_seed(options.seed),
+        root=root,
         payload=payload,
         source=None if ships else source,
         single=single,

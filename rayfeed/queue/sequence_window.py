@@ -3,9 +3,10 @@
 The *script* is what the consumer will see, as far as it is decided: ticket numbers and pass ends. Ordered delivery
 takes it from the left; unordered delivery takes whatever is done before the next pass end. Where `on_epoch_end` does
 something, a pass end enters the script only after every batch of the pass was made and the hook has run, and no ticket
-of the next pass is issued before; otherwise passes follow each other without a seam.
+of the next pass is issued before; otherwise passes follow each other without a seam. `on_epoch_begin` is run together
+with it, or alone before the first pass and after a pass that was cut short, and not where no pass follows.
 
-    issuing --last ticket--> draining --all made--> hook --pass_ready--> issuing (next pass)
+    draining --all made--> hooks --pass_ready--> issuing (next pass) --last ticket--> draining
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ from enum import Enum
 
 from rayfeed.errors import InternalError
 from rayfeed.producer.messages import Ticket
-from rayfeed.queue.window import Bound, Deliver, Delivery, Issued, PassEnded, StreamEnded, StreamFailed, Window
+from rayfeed.queue.window import (
+    Bound,
+    Deliver,
+    Delivery,
+    Issued,
+    PassBegun,
+    PassEnded,
+    StreamEnded,
+    StreamFailed,
+    Window,
+)
 from rayfeed.source.seeding import pass_order
 
 
@@ -28,6 +39,19 @@ class Phase(Enum):
     DRAINING = "draining"
     HOOK = "hook"
     OVER = "over"
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """The hooks to run now, between two passes, in this order.
+
+    Attributes:
+        ended: The pass whose `on_epoch_end` is due; None where none is.
+        begun: The pass whose `on_epoch_begin` is due; None where none is.
+    """
+
+    ended: int | None
+    begun: int | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +67,7 @@ class SequencePlan:
         max_passes: Passes in all; None for no end.
         max_batches: Batches in all; None for no end.
         pass_cap: Batches of a pass that are wanted; a pass cut short this way has no `on_epoch_end`.
+        has_epoch_begin: Whether a hook runs before each pass.
     """
 
     length: int
@@ -53,6 +78,7 @@ class SequencePlan:
     max_passes: int | None = None
     max_batches: int | None = None
     pass_cap: int | None = None
+    has_epoch_begin: bool = False
 
 
 class SequenceWindow(Window):
@@ -70,35 +96,40 @@ class SequenceWindow(Window):
         self.phase = Phase.ISSUING
         self.pass_index = -1
         self.version = 0  # hooks run so far: which state of the Sequence makes the current pass
-        self.script: deque[int | PassEnded | StreamEnded] = deque()
+        self.script: deque[int | PassEnded | PassBegun | StreamEnded] = deque()
         self.num_ordered = 0  # batches given tickets so far, over all passes
         self._making: set[int] = set()  # tickets of the current pass that are not made yet
         self._ended = False
         if plan.max_passes == 0 or plan.max_batches == 0:
             self.phase = Phase.OVER
             self.script.append(StreamEnded())
+        elif plan.has_epoch_begin:
+            self.phase = Phase.DRAINING
         else:
             self._begin_pass(plan.length)
 
-    def wants_hook(self) -> int | None:
-        """The pass after which `on_epoch_end` must run now; asked once, answered by `pass_ready`."""
-        if self.phase is Phase.DRAINING and not self._making:
-            self.phase = Phase.HOOK
-            return self.pass_index
-        return None
+    def wants_hooks(self) -> Hooks | None:
+        """The hooks that must run now; asked once, answered by `pass_ready`."""
+        if self.phase is not Phase.DRAINING or self._making:
+            return None
+        self.phase = Phase.HOOK
+        return self._hooks()
 
     def pass_ready(self, next_length: int) -> None:
-        """The hook has run; the next pass has this many batches."""
+        """The hooks have run; the next pass has this many batches."""
         if self.phase is not Phase.HOOK:
             raise InternalError(f"pass {self.pass_index} became ready in phase {self.phase.value}")
         self.version += 1
-        self._end_pass(next_length)
+        if self.pass_index < 0:
+            self._begin_pass(next_length)
+        else:
+            self._end_pass(next_length)
 
     def deliver(self) -> Iterator[Delivery]:
         while self.script and not self._ended:
             head = self.script[0]
             match head:
-                case PassEnded():
+                case PassEnded() | PassBegun():
                     self.script.popleft()
                     yield head
                 case StreamEnded():
@@ -156,17 +187,29 @@ class SequenceWindow(Window):
         ):
             self.phase = Phase.OVER
             self.script.append(StreamEnded())
-        elif self.plan.has_epoch_end and self._cursor == self._whole:
+        elif self._hooks() != Hooks(None, None):
             self.phase = Phase.DRAINING
         else:
             self._end_pass(self._whole)
 
-    def _end_pass(self, next_length: int) -> None:
+    def _hooks(self) -> Hooks:
+        """The hooks that are due before the first pass, or after the current one."""
+        is_whole = self.pass_index >= 0 and self._cursor == self._whole
+        return Hooks(
+            ended=self.pass_index if self.plan.has_epoch_end and is_whole else None,
+            begun=self.pass_index + 1 if self.plan.has_epoch_begin and not self._is_last() else None,
+        )
+
+    def _is_last(self) -> bool:
+        """Whether no pass follows the current one."""
         plan = self.plan
-        self.script.append(PassEnded(self.pass_index, self._wanted(next_length)))
         passes_over = plan.max_passes is not None and self.pass_index + 1 >= plan.max_passes
         batches_over = plan.max_batches is not None and self.num_ordered >= plan.max_batches
-        if passes_over or batches_over:
+        return passes_over or batches_over
+
+    def _end_pass(self, next_length: int) -> None:
+        self.script.append(PassEnded(self.pass_index, self._wanted(next_length)))
+        if self._is_last():
             self.phase = Phase.OVER
             self.script.append(StreamEnded())
         else:
@@ -184,6 +227,8 @@ class SequenceWindow(Window):
         self._cursor = 0
         self._order = pass_order(self.plan.root, self.pass_index, length) if self.plan.shuffle else None
         self._making.clear()
+        if self.plan.has_epoch_begin:
+            self.script.append(PassBegun(self.pass_index, self._wanted(length)))
 
     def _wanted(self, length: int) -> int:
         return length if self.plan.pass_cap is None else min(length, self.plan.pass_cap)

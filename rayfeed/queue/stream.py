@@ -2,7 +2,7 @@
 
 `StreamState` is the conductor's: window, source, and `out`, the queue to the consumer. `ProducedStream` is the
 consumer's end of it; `InlineStream` (in its own file) has the same face and no producers. Both give *items*: a
-`Delivered` batch, a `PassEnded`, or a `StreamEnded`; an error is raised at its place in the stream.
+`Delivered` batch, a `PassEnded`, `PassBegun` or `StreamEnded`; an error is raised at its place in the stream.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rayfeed.errors import BatchError, FeedClosedError, InternalError
 from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import Run, SourceRecord, Ticket
 from rayfeed.queue.canonical import CanonicalCopy
-from rayfeed.queue.window import Deliver, PassEnded, StreamEnded, StreamFailed, Window
+from rayfeed.queue.window import Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed, Window
 from rayfeed.stats import FeedStats
 
 if TYPE_CHECKING:  # the conductor imports this file
@@ -72,7 +72,7 @@ class Closed:
     """Wakes a consumer whose stream was closed by another thread."""
 
 
-Item = Delivered | PassEnded | StreamEnded
+Item = Delivered | PassEnded | PassBegun | StreamEnded
 
 
 @dataclass
@@ -143,7 +143,7 @@ class Stream(Protocol):
         ...
 
     def next_item(self) -> Item:
-        """The next batch, pass end or stream's end; waits for it, and raises what the source raised at this place."""
+        """The next item: a batch, a pass' end or beginning, the stream's end. Waits; raises what the source raised."""
         ...
 
     def stats(self) -> FeedStats:
@@ -222,7 +222,7 @@ class ProducedStream:
         self._meter.delivered(item)
         return item
 
-    def _receive(self) -> Deliver | PassEnded | StreamEnded:
+    def _receive(self) -> Deliver | PassEnded | PassBegun | StreamEnded:
         """The next thing in the queue; a failure is raised, again and again once it was reached."""
         if self._closed:
             raise FeedClosedError("this feed is closed: open a new one to read its source again.")
@@ -235,7 +235,7 @@ class ProducedStream:
                     raise FeedClosedError("this feed was closed while a batch was waited for.")
                 case Notice(text):
                     warnings.warn(text, stacklevel=4)
-                case Deliver() | PassEnded():
+                case Deliver() | PassEnded() | PassBegun():
                     return found
                 case _:
                     raise InternalError(f"unknown item {found!r}")

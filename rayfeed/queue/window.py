@@ -65,6 +65,19 @@ class PassEnded:
 
 
 @dataclass(frozen=True)
+class PassBegun:
+    """The `on_epoch_begin` before a pass has run; the pass' batches come after this. Only where there is such a hook.
+
+    Attributes:
+        pass_index: The pass that begins.
+        length: Its batches.
+    """
+
+    pass_index: int
+    length: int
+
+
+@dataclass(frozen=True)
 class StreamFailed:
     """The stream's next batch is an error."""
 
@@ -76,7 +89,7 @@ class StreamEnded:
     """There is no next batch."""
 
 
-Delivery = Deliver | PassEnded | StreamFailed | StreamEnded
+Delivery = Deliver | PassEnded | PassBegun | StreamFailed | StreamEnded
 
 
 @dataclass

@@ -1,11 +1,18 @@
-"""`rayfeed.Sequence`, and how an object is recognised as one."""
+"""`rayfeed.Sequence`, how an object is recognised as one, and how one is run."""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+import operator
+from typing import Any, Literal
+
+from rayfeed.batch import Batch
+from rayfeed.errors import SourceError
 
 BASE_CLASS_NAMES = ("Sequence", "PyDataset")
-"""Classes of this name in a framework define an empty ``on_epoch_end`` (keras, tf_keras, tensorflow.keras)."""
+"""Classes of this name in a framework define empty hooks (keras, tf_keras, tensorflow.keras)."""
+
+Hook = Literal["on_epoch_begin", "on_epoch_end"]
 
 
 class Sequence:
@@ -13,8 +20,11 @@ class Sequence:
 
     The class to inherit from when no framework should be imported; Keras' own ``keras.utils.PyDataset`` (once
     ``keras.utils.Sequence``) and any other object with these methods serve as well. ``__getitem__`` must give the same
-    batch for the same index between two calls of `on_epoch_end` (up to its own random augmentation): a batch whose
-    producer was lost is made again elsewhere.
+    batch for the same index between two calls of the hooks (up to its own random augmentation): a batch whose producer
+    was lost is made again elsewhere.
+
+    The arguments that the constructor of a ``PyDataset`` takes, ``workers``, ``use_multiprocessing`` and
+    ``max_queue_size``, are for Keras' own `fit`; here those of the call count.
 
     Example:
         >>> class Pairs(Sequence):
@@ -33,11 +43,14 @@ class Sequence:
         raise NotImplementedError(f"{type(self).__name__} must define __getitem__(index)")
 
     def __len__(self) -> int:
-        """The number of batches in one pass; read again after every `on_epoch_end`."""
+        """The number of batches in one pass; read again after every hook."""
         raise NotImplementedError(f"{type(self).__name__} must define __len__()")
 
+    def on_epoch_begin(self) -> None:
+        """Called once before each pass, the first included, on one copy whose new state every producer then gets."""
+
     def on_epoch_end(self) -> None:
-        """Called once after each whole pass, on one copy whose new state every producer then gets."""
+        """Called once after each whole pass, on the same copy, before the next pass' `on_epoch_begin`."""
 
 
 def is_sequence(source: object) -> bool:
@@ -49,12 +62,59 @@ def is_sequence(source: object) -> bool:
     return hasattr(kind, "__getitem__") and (hasattr(kind, "__len__") or hasattr(kind, "num_batches"))
 
 
-def overrides_on_epoch_end(sequence: object) -> bool:
-    """Whether the Sequence does anything between passes; if not, no canonical copy is needed."""
-    hook = getattr(type(sequence), "on_epoch_end", None)
-    if hook is None:
+def overrides(sequence: object, hook: Hook) -> bool:
+    """Whether the Sequence does anything in this hook; without a hook, no canonical copy is needed."""
+    method = getattr(type(sequence), hook, None)
+    if method is None or (hook == "on_epoch_begin" and not _needs_nothing(method)):
         return False
-    owner, _, _ = getattr(hook, "__qualname__", "").rpartition(".")
-    framework = str(getattr(hook, "__module__", "")).split(".")[0]
+    owner, _, _ = getattr(method, "__qualname__", "").rpartition(".")
+    framework = str(getattr(method, "__module__", "")).split(".")[0]
     is_base = framework in ("rayfeed", "keras", "tf_keras", "tensorflow") and owner in BASE_CLASS_NAMES
     return not is_base
+
+
+def _needs_nothing(method: Any) -> bool:
+    """Whether a method can be called without arguments; a callback's ``on_epoch_begin(epoch)`` is another thing."""
+    try:
+        inspect.signature(method).bind(None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def checked_length(sequence: Any) -> int:
+    """``len(sequence)``, or its ``num_batches``.
+
+    Raises:
+        SourceError: It says no number, as an infinite Keras PyDataset does.
+    """
+    try:
+        return len(sequence) if hasattr(type(sequence), "__len__") else operator.index(sequence.num_batches)
+    except TypeError as error:
+        raise SourceError(
+            f"{type(sequence).__name__} does not say how many batches it has: {error}.\n"
+            "  Give __len__ (or num_batches) a number; an endless source is written as a generator."
+        ) from error
+
+
+class SequenceSource:
+    """A Sequence in the process that runs it. `make` may be called from several threads, in any order."""
+
+    def __init__(self, sequence: Any) -> None:
+        self.sequence = sequence
+
+    def make(self, index: int) -> Batch:
+        """Batch `index` of the current pass, as user code returned it."""
+        return self.sequence[index]
+
+    def begin_pass(self) -> None:
+        """Run the user's hook before a pass."""
+        self.sequence.on_epoch_begin()
+
+    def end_pass(self) -> None:
+        """Run the user's hook after a whole pass."""
+        self.sequence.on_epoch_end()
+
+    def length(self) -> int:
+        """Batches of the next pass, as the hooks left it."""
+        return checked_length(self.sequence)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -15,7 +14,8 @@ from typing import Any
 
 from rayfeed.batch import Batch, shown
 from rayfeed.errors import SourceError
-from rayfeed.source.sequence import is_sequence, overrides_on_epoch_end
+from rayfeed.source.image_iterator import open_sequence
+from rayfeed.source.sequence import SequenceSource, checked_length, is_sequence, overrides
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,19 @@ class SourceInfo:
         length: Batches in its first pass; None for a stream.
         has_epoch_end: Whether its `on_epoch_end` does anything.
         type_name: Its class, for messages.
+        has_epoch_begin: Whether its `on_epoch_begin` does anything.
     """
 
     is_sequence: bool
     length: int | None
     has_epoch_end: bool
     type_name: str
+    has_epoch_begin: bool = False
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether anything runs between its passes."""
+        return self.has_epoch_end or self.has_epoch_begin
 
 
 def describe(source: object, *, name: str) -> SourceInfo:
@@ -46,10 +53,14 @@ def describe(source: object, *, name: str) -> SourceInfo:
         SourceError: It is none of these.
     """
     type_name = type(source).__name__
-    if is_sequence(source) and not isinstance(source, (list, tuple, dict, str, bytes)) and not hasattr(source, "dtype"):
+    if is_sequence(source) and not _is_data(source):
         length = checked_length(source)
         return SourceInfo(
-            is_sequence=True, length=length, has_epoch_end=overrides_on_epoch_end(source), type_name=type_name
+            is_sequence=True,
+            length=length,
+            has_epoch_end=overrides(source, "on_epoch_end"),
+            type_name=type_name,
+            has_epoch_begin=overrides(source, "on_epoch_begin"),
         )
     if hasattr(type(source), "__next__"):
         return SourceInfo(is_sequence=False, length=None, has_epoch_end=False, type_name=type_name)
@@ -61,39 +72,6 @@ def describe(source: object, *, name: str) -> SourceInfo:
         f"{name} must be a Sequence (with __getitem__ and __len__), a generator or other iterator, or a function that "
         f"returns one; got {shown(source)}."
     )
-
-
-def checked_length(sequence: Any) -> int:
-    """``len(sequence)``, or its ``num_batches``.
-
-    Raises:
-        SourceError: It says no number, as an infinite Keras PyDataset does.
-    """
-    try:
-        return len(sequence) if hasattr(type(sequence), "__len__") else operator.index(sequence.num_batches)
-    except TypeError as error:
-        raise SourceError(
-            f"{type(sequence).__name__} does not say how many batches it has: {error}.\n"
-            "  Give __len__ (or num_batches) a number; an endless source is written as a generator."
-        ) from error
-
-
-class SequenceSource:
-    """A Sequence in the process that runs it. `make` may be called from several threads, in any order."""
-
-    def __init__(self, sequence: Any) -> None:
-        self.sequence = sequence
-
-    def make(self, index: int) -> Batch:
-        """Batch `index` of the current pass, as user code returned it."""
-        return self.sequence[index]
-
-    def end_pass(self) -> int:
-        """Run the user's hook after a whole pass; the length of the next one."""
-        hook = getattr(self.sequence, "on_epoch_end", None)
-        if hook is not None:
-            hook()
-        return checked_length(self.sequence)
 
 
 class GeneratorSource:
@@ -121,16 +99,27 @@ def open_source(source: Any, info: SourceInfo) -> SequenceSource | GeneratorSour
     """Turn the user's object into something that makes batches.
 
     Raises:
-        SourceError: A callable returned something that is no iterator.
+        SourceError: A callable returned something that is no iterator, or a Sequence.
     """
     if info.is_sequence:
-        return SequenceSource(source)
+        return open_sequence(source)
     if hasattr(type(source), "__next__"):
         return GeneratorSource(source)
     function: Callable[[], Any] = source
     made = function()
+    if is_sequence(made) and not _is_data(made) and not hasattr(made, "__next__"):
+        raise SourceError(
+            f"{info.type_name}() returned a Sequence ({type(made).__name__}), which would be read for one pass only.\n"
+            "  Pass the Sequence itself: any number of producers then make its batches, each exactly once a pass. What "
+            "it holds that cannot be sent, such as an open file, it must open on first use."
+        )
     if not hasattr(made, "__next__") and hasattr(made, "__iter__"):
         made = iter(made)
     if not hasattr(made, "__next__"):
         raise SourceError(f"{info.type_name}() must return a generator or other iterator, got {shown(made)}.")
     return GeneratorSource(made)
+
+
+def _is_data(source: object) -> bool:
+    """Whether it is an array or a container of batches, which has the methods of a Sequence too."""
+    return isinstance(source, (list, tuple, dict, str, bytes)) or hasattr(type(source), "__array__")

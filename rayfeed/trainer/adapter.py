@@ -3,7 +3,8 @@
 `model.fit` takes a `DataAdapter` and asks it for an iterable per epoch. With TensorFlow's default strategy its step
 function accepts plain Python iterators of tensors, so the adapter hands over tensors that alias the frame's memory by
 dlpack: no ``tf.data``, no copy. Distribution strategies and ``steps_per_execution > 1``, which need a graph, get a
-``tf.data.Dataset`` over the same iterator.
+``tf.data.Dataset`` over the same iterator; so do models with several outputs, whose losses Keras reports one by one: it
+weighs each batch by its length where that is static, which it is for a tensor and in Keras' own `fit` is not.
 
 Microseconds to make a tensor of an array of 4 KB / 150 KB / 1.2 MB (2026-11-22, 2 cores, TensorFlow 2.21, best of five,
 by `python examples/benchmarks/tensors.py`): `Alias` and NumPy's dlpack 4 / 4 / 4; Arrow's dlpack and a reshape
@@ -31,7 +32,7 @@ from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from rayfeed.batch import ROLES, unflatten
 from rayfeed.errors import InternalError, SourceError
 from rayfeed.queue.stream import Delivered
-from rayfeed.trainer.class_weight import ClassWeight
+from rayfeed.trainer.class_weight import ClassWeight, outputs_of
 from rayfeed.trainer.slices import Slices
 from rayfeed.trainer.transport import InputSpec
 
@@ -72,6 +73,7 @@ class FeedAdapter(DataAdapter):
         what: The caller's name for the source, for messages.
         class_weight: Weights of the classes; training only.
         stops_training: Whether the stream's end ends the training.
+        computes_loss: Whether targets are compared with outputs, as they are but for predictions.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class FeedAdapter(DataAdapter):
         what: str,
         class_weight: ClassWeight | None = None,
         stops_training: bool = False,
+        computes_loss: bool = True,
     ) -> None:
         self.slices = slices
         self._model = model
         self._what = what
         self._class_weight = class_weight
         self._stops_training = stops_training
+        self._computes_loss = computes_loss
         self._prefetch: Callable[[], None] | None = None
         self._prefetch_batches = 0
         self._is_live = False
@@ -209,11 +213,12 @@ class FeedAdapter(DataAdapter):
         structure = item.reader.schema.structure
         roles = unflatten(structure, [convert(array) for array in arrays])
         parts = [roles] if structure.kind == "bare" else list(roles)
+        parts = [tuple(part) if isinstance(part, list) else part for part in parts]  # as Keras feeds several arrays
         parts[1:] = [self._unnamed(part) for part in parts[1:]]
         if self._class_weight is not None:
             raw = [*(self._unnamed(part) for part in unflatten(structure, arrays)), None]
             weights = self._class_weight.sample_weight(raw[1], raw[2] if len(parts) == len(ROLES) else None)
-            parts[2:] = [convert(weights)]
+            parts[2:] = [keras.tree.map_structure(convert, weights)]
         while parts[-1] is None:  # no weights, or no targets: ``tf.data`` has no word for None
             parts.pop()
         return (*parts[:2], *(self._as_outputs(weights) for weights in parts[2:]))
@@ -249,14 +254,25 @@ class FeedAdapter(DataAdapter):
     def _needs_graph(self) -> bool:
         import tensorflow as tf  # noqa: PLC0415 - as above
 
-        return self._model.steps_per_execution > 1 or not _is_default_strategy(tf, self._model.distribute_strategy)
+        return (
+            self._model.steps_per_execution > 1
+            or not _is_default_strategy(tf, self._model.distribute_strategy)
+            or self._has_several_losses()
+        )
+
+    def _has_several_losses(self) -> bool:
+        """Whether Keras reports the losses of several outputs. Which a model has may show only in its targets."""
+        if not self._computes_loss or isinstance(self._model, keras.Sequential):
+            return False
+        outputs = outputs_of(self._model)
+        if outputs is not None:
+            return len(outputs.names) > 1
+        groups = self._first().reader.schema.structure.groups
+        return len(groups) > 1 and groups[1].size > 1
 
     def _signature(self, tf: Any) -> Any:
-        """The ranks and dtypes of the stream, from its first batch, which is given again later."""
-        item = self.take()
-        if item is None:
-            self._on_early_end()
-            raise InternalError(f"{self._what} gave nothing, and was not found to have ended")
+        """The ranks and dtypes of the stream, from its first batch."""
+        item = self._first()
 
         def spec(array: np.ndarray) -> Any:
             array = as_keras_dtype(array)
@@ -264,6 +280,14 @@ class FeedAdapter(DataAdapter):
             return tf.TensorSpec(shape=(None,) * array.ndim, dtype=dtype)  # other axes may differ too
 
         return self.data(item, spec)
+
+    def _first(self) -> Delivered:
+        """The first batch, before training begins; it is given again then."""
+        item = self._shown[0] if self._shown else self.take()
+        if item is None:
+            self._on_early_end()
+            raise InternalError(f"{self._what} gave nothing, and was not found to have ended")
+        return item
 
 
 class _Iterable:

@@ -17,7 +17,7 @@ from rayfeed.queue.opening import StreamSpec, open_streams
 from rayfeed.queue.stream import Stream
 from rayfeed.trainer.adapter import FeedAdapter
 from rayfeed.trainer.callbacks import Closing, Opening
-from rayfeed.trainer.class_weight import ClassWeight
+from rayfeed.trainer.class_weight import ClassWeight, outputs_of
 from rayfeed.trainer.messages import Job, Outcome
 from rayfeed.trainer.slices import Slices
 
@@ -49,13 +49,14 @@ def run_job(
     """
     specs = [job.stream] + ([job.validation] if job.validation is not None else [])
     with _opened(specs, job, watch) as streams:
-        slices = Slices(streams[0], steps=job.steps, first_length=_pass_length(job.stream))
+        slices = _slices(streams[0], job.stream, job.steps)
         adapter = FeedAdapter(
             slices,
             model,
             what=job.stream.name,
-            class_weight=ClassWeight(job.class_weight) if job.class_weight is not None else None,
+            class_weight=ClassWeight(job.class_weight, outputs_of(model)) if job.class_weight is not None else None,
             stops_training=job.method == "fit",
+            computes_loss=job.method != "predict",
         )
         streams[0].start()
         with _own_errors(adapter):
@@ -87,8 +88,7 @@ def _fit(
     if job.validation is not None:
         spec, stream = job.validation, streams[1]
         steps = job.validation_steps if not spec.info.is_sequence else None
-        validation_slices = Slices(stream, steps=steps, first_length=_pass_length(spec))
-        testing = validation = FeedAdapter(validation_slices, model, what=spec.name)
+        testing = validation = FeedAdapter(_slices(stream, spec, steps), model, what=spec.name)
         adapter.prefetch_when_near(stream.start, spec.options.max_queue_size + spec.options.workers)
     ours = [Opening(adapter, testing), *callbacks]
     container = _container(job, model, ours, progress, slices, last=[Closing(slices, job.epochs)])
@@ -173,6 +173,10 @@ def _own_errors(adapter: FeedAdapter) -> Iterator[None]:
         raise failed.error from failed.cause or error
     if slices.failure is not None:
         raise slices.failure.error from slices.failure.cause
+
+
+def _slices(stream: Stream, spec: StreamSpec, steps: int | None) -> Slices:
+    return Slices(stream, steps=steps, first_length=_pass_length(spec), announced=spec.info.has_epoch_begin)
 
 
 def _pass_length(spec: StreamSpec) -> int | None:

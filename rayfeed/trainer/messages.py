@@ -9,6 +9,7 @@ from rayfeed.options import ProducerOptions
 from rayfeed.queue.opening import StreamSpec
 from rayfeed.source.failure import Failure
 from rayfeed.stats import FeedStats
+from rayfeed.trainer.class_weight import NamedWeights, Weights
 from rayfeed.trainer.model_host import Leaving
 from rayfeed.trainer.randomness import RandomState
 
@@ -27,7 +28,7 @@ class Job:
         epochs: The final epoch.
         initial_epoch: The first epoch.
         verbose: As Keras'.
-        class_weight: Class number -> weight, or None.
+        class_weight: Class number -> weight, or output name -> that, or None.
         validation: The validation's source, where it is one.
         validation_arrays: ``(x, y)`` or ``(x, y, w)``, where it is arrays.
         validation_steps: Batches of a validation; None where it is a pass, or all of the arrays.
@@ -42,7 +43,7 @@ class Job:
     epochs: int = 1
     initial_epoch: int = 0
     verbose: int = 0
-    class_weight: dict[int, float] | None = None
+    class_weight: Weights | NamedWeights | None = None
     validation: StreamSpec | None = None
     validation_arrays: tuple[Any, ...] | None = None
     validation_steps: int | None = None

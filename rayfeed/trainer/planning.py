@@ -22,7 +22,7 @@ from rayfeed.errors import OptionError
 from rayfeed.options import ProducerOptions, StreamOptions, check_integer
 from rayfeed.queue.opening import StreamSpec, specify
 from rayfeed.source.stream import describe
-from rayfeed.trainer.class_weight import check_class_weight
+from rayfeed.trainer.class_weight import Outputs, check_class_weight
 from rayfeed.trainer.messages import Job, Method
 from rayfeed.trainer.transport import check_compiled
 
@@ -38,6 +38,7 @@ def plan_fit(
     initial_epoch: int,
     verbose: Any,
     class_weight: Any,
+    outputs: Outputs | None,
     validation_data: Any,
     validation_steps: int | None,
     validation_freq: Any,
@@ -85,7 +86,7 @@ def plan_fit(
         epochs=epochs,
         initial_epoch=initial_epoch,
         verbose=check_verbose(verbose),
-        class_weight=check_class_weight(class_weight),
+        class_weight=check_class_weight(class_weight, outputs),
         validation=validation,
         validation_arrays=arrays,
         validation_steps=validation_steps,
@@ -137,8 +138,10 @@ def _plan_validation(
     if isinstance(data, (tuple, list)):
         if len(data) not in (2, 3):
             raise OptionError(f"validation_data must be (x, y) or (x, y, sample_weight), got {len(data)} members.")
-        members = [member for member in data if member is not None]
-        return tuple(keras.tree.map_structure(np.asarray, member) for member in members), None
+        members = data if data[-1] is not None else data[:-1]
+        return tuple(
+            None if member is None else keras.tree.map_structure(np.asarray, member) for member in members
+        ), None
     info = describe(data, name="validation_data")
     if info.is_sequence:
         length = info.length or 0

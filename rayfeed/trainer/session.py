@@ -17,6 +17,7 @@ from rayfeed.producer.cluster import ensure_ray
 from rayfeed.producer.placement import producer_claim
 from rayfeed.stats import FeedStats
 from rayfeed.trainer.callbacks import listed
+from rayfeed.trainer.class_weight import outputs_of
 from rayfeed.trainer.messages import Job, Method, Outcome
 from rayfeed.trainer.planning import plan_fit, plan_single
 from rayfeed.trainer.remote import LocalTrainer, RemoteTrainer
@@ -103,6 +104,7 @@ class Trainer:
             initial_epoch=initial_epoch,
             verbose=verbose,
             class_weight=class_weight,
+            outputs=outputs_of(self._model),
             validation_data=validation_data,
             validation_steps=validation_steps,
             validation_freq=validation_freq,

@@ -1,7 +1,8 @@
 """A stream cut into exact slices: the batches of one epoch, or of one validation, and not one more (contract C).
 
 With a fixed number of steps a slice is that many batches and pass ends are passed over (C1, C4). Without, a slice is
-one pass of a Sequence, whose length is known for the first pass and comes with each pass end for the next (C3).
+one pass of a Sequence, whose length is known for the first pass and comes with each pass end for the next (C3); or,
+where it has an `on_epoch_begin`, when that has run.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from rayfeed.queue.stream import Delivered, Item, Stream
-from rayfeed.queue.window import PassEnded, StreamEnded
+from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class Slices:
         stream: The stream.
         steps: Batches of each slice; None where a slice is a pass.
         first_length: Batches of the first pass, where a slice is a pass.
+        announced: Whether each pass is announced by a `PassBegun`.
     """
 
-    def __init__(self, stream: Stream, *, steps: int | None, first_length: int | None) -> None:
+    def __init__(self, stream: Stream, *, steps: int | None, first_length: int | None, announced: bool = False) -> None:
         self.stream = stream
         self.num_taken = 0  # of the current slice
         self.num_begun = 0
@@ -39,18 +41,20 @@ class Slices:
         self._fixed = steps
         self._length = steps if steps is not None else first_length or 0
         self._peeked: deque[Delivered] = deque()
-        self._pass_is_open = False
+        self._announced = announced
+        self._is_known = not announced  # the length of the next slice
 
     def next_length(self) -> int:
-        """Batches of the slice that `begin` would begin; waits for the end of the pass before it."""
-        while self._fixed is None and self._pass_is_open:
+        """Batches of the slice that `begin` would begin; waits for the hooks before it."""
+        while self._fixed is None and not self._is_known:
             item = self._receive()
             match item:
                 case PassEnded():
-                    self._length = item.next_length
-                    self._pass_is_open = False
+                    self._length, self._is_known = item.next_length, not self._announced
+                case PassBegun():
+                    self._length, self._is_known = item.length, True
                 case StreamEnded():
-                    self.has_ended, self._pass_is_open = True, False
+                    self.has_ended = self._is_known = True
                 case Delivered():  # of a pass that was left early (`stop_evaluating`)
                     continue
         return self._length
@@ -60,7 +64,7 @@ class Slices:
         length = self.next_length()
         self.num_taken = 0
         self.num_begun += 1
-        self._pass_is_open = True
+        self._is_known = False
         return length
 
     @property
@@ -103,7 +107,7 @@ class Slices:
                     return item
                 case StreamEnded():
                     self.has_ended = True
-                case PassEnded():
+                case PassEnded() | PassBegun():
                     continue
         return None
 

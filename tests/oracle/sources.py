@@ -102,3 +102,72 @@ class OutOfRange(Numbers):
 
             raise tf.errors.OutOfRangeError(None, None, "the user's own")
         return super().__getitem__(index)
+
+
+class TwoOutputs(rayfeed.Sequence):
+    """Two outputs of two and three classes; the last batch is short.
+
+    Args:
+        targets: "list" or "dict": how targets come.
+        weights: None, "array" (one for both outputs), "list" or "dict".
+        one_hot: Whether targets are one-hot rows.
+    """
+
+    def __init__(self, targets="dict", weights=None, one_hot=False):
+        rng = np.random.default_rng(2)
+        self.x = rng.normal(size=(44, 6)).astype("float32")
+        self.y = {"left": rng.integers(2, size=44), "right": rng.integers(3, size=44)}
+        self.w = {name: rng.uniform(0.5, 2, 44).astype("float32") for name in self.y}
+        self.targets = targets
+        self.weights = weights
+        self.one_hot = one_hot
+
+    def __len__(self):
+        return 6
+
+    def labels(self, index):
+        return [labels[8 * index : 8 * (index + 1)] for labels in self.y.values()]
+
+    def __getitem__(self, index):
+        rows = slice(8 * index, 8 * (index + 1))
+        y = {name: labels[rows] for name, labels in self.y.items()}
+        if self.one_hot:
+            y = {name: np.eye(2 if name == "left" else 3, dtype="float32")[labels] for name, labels in y.items()}
+        w = {name: weights[rows] for name, weights in self.w.items()}
+        y = y if self.targets == "dict" else list(y.values())
+        if self.weights is None:
+            return self.x[rows], y
+        return self.x[rows], y, {"array": w["left"], "list": list(w.values()), "dict": w}[self.weights]
+
+
+class Named(rayfeed.Sequence):
+    """Two inputs by name, two outputs in a list, weights for each output where asked; the last batch is short.
+
+    Args:
+        num_rows: Samples.
+        seed: Of its numbers.
+        weights: Whether there are sample weights.
+        listed: Whether inputs come in a list instead, for one output.
+    """
+
+    def __init__(self, num_rows, seed=0, weights=False, listed=False):
+        rng = np.random.default_rng(seed)
+        self.x = {"one": rng.normal(size=(num_rows, 4)), "two": rng.normal(size=(num_rows, 6))}
+        self.x = {name: array.astype("float32") for name, array in self.x.items()}
+        self.y = [rng.normal(size=(num_rows, width)).astype("float32") for width in (1, 2)]
+        self.w = [rng.uniform(0.5, 2, num_rows).astype("float32") for _ in self.y] if weights else None
+        self.listed = listed
+
+    def __len__(self):
+        return math.ceil(len(self.y[0]) / 8)
+
+    def __getitem__(self, index):
+        rows = slice(8 * index, 8 * (index + 1))
+        if self.listed:
+            return [array[rows] for array in self.x.values()], self.y[0][rows]
+        x = {name: array[rows] for name, array in self.x.items()}
+        y = [array[rows] for array in self.y]
+        return (x, y) if self.w is None else (x, y, [array[rows] for array in self.w])
+
+    def arrays(self):
+        return (self.x, self.y) if self.w is None else (self.x, self.y, self.w)

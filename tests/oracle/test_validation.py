@@ -101,3 +101,22 @@ class StopsEvaluating(keras.callbacks.Callback):
 def test_a_validation_left_early_does_not_shift_the_next(workers):
     losses = val_losses(Numbers(5), epochs=3, workers=workers, callbacks=[StopsEvaluating()])
     assert losses == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(("workers", "use_multiprocessing"), [(0, False), (2, False), (2, True)])
+def test_a_generator_loses_and_repeats_nothing_over_many_validations(workers, use_multiprocessing):
+    settings = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": 3}
+    losses = val_losses(count(), validation_steps=3, epochs=15, **settings)
+    assert losses == [3.0 * validation + 1 for validation in range(15)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_generator_left_early_goes_on_with_the_batch_after_the_last_that_was_read(workers):
+    losses = val_losses(count(), validation_steps=5, epochs=4, workers=workers, callbacks=[StopsEvaluating()])
+    assert losses == [0.5, 2.5, 4.5, 6.5]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_generator_is_read_only_after_the_epochs_that_validate(workers):
+    losses = val_losses(count(), validation_steps=2, epochs=6, validation_freq=[2, 3, 6], workers=workers)
+    assert losses == [0.5, 2.5, 4.5]

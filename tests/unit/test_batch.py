@@ -85,6 +85,20 @@ def test_array_likes_become_arrays():
     assert arrays[0].tolist() == [0, 1, 2]
 
 
+class OnADevice(ArrayLike):
+    """A tensor that NumPy cannot read, as torch's on a GPU or with gradients."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+
+def test_a_tensor_that_numpy_cannot_read_is_refused_with_its_name_and_reason():
+    assert refusal(({"left": OnADevice()}, Y)) == (
+        "inputs['left'] (OnADevice) does not become a NumPy array: can't convert cuda:0 device type tensor to numpy\n"
+        "  Convert it in the source; of a torch tensor, `.detach().cpu()` always does."
+    )
+
+
 def test_subclasses_of_arrays_and_dicts_arrive_as_plain_ones():
     structure, arrays = flatten((OrderedDict(a=np.zeros(2).view(np.recarray)), None), where=WHERE)
     assert type(arrays[0]) is np.ndarray
@@ -138,7 +152,10 @@ def test_what_is_no_batch_is_refused_with_what_was_found(batch, options, text):
     ids=["None", "number", "text", "set"],
 )
 def test_a_role_that_holds_something_else_is_refused_with_its_name(batch, text):
-    assert refusal(batch) == f"{text}\n  It must be an array, a list or tuple of arrays, or a dict of name -> array."
+    assert refusal(batch) == (
+        f"{text}\n  It must be an array, a list or tuple of arrays, or a dict of name -> array. Arrays are NumPy's, or "
+        "anything that numpy.asarray makes one of by its __array__, such as a tensor."
+    )
 
 
 def test_bare_inputs_that_are_something_else_are_refused():

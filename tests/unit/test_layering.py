@@ -17,7 +17,7 @@ ROOMS = ("ground", "source", "frame", "producer", "queue", "trainer", "report", 
 """In the order in which a batch walks through them: a room imports only from rooms before it."""
 
 GROUND = ("batch", "errors", "options", "stats")
-FACE = ("__init__", "__main__", "api", "cli")
+FACE = ("__init__", "__main__", "api", "cli", "installing")
 
 MAY_IMPORT = {
     "ray": (
@@ -35,7 +35,7 @@ MAY_IMPORT = {
         "cli.py",
     ),
     "pyarrow": ("frame/*",),
-    "keras": ("trainer/*", "api.py"),
+    "keras": ("trainer/*", "api.py", "installing.py"),
     "keras.src": (
         "trainer/adapter.py",
         "trainer/randomness.py",  # the state of the random stream that nobody gave a seed

@@ -18,9 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from rayfeed.errors import FeedClosedError, InternalError
 from rayfeed.producer.messages import SourceRecord, Ticket
 from rayfeed.queue.inline import InlineStream
-from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
+from rayfeed.queue.sequence_window import Hooks, SequencePlan, SequenceWindow
 from rayfeed.queue.stream import Delivered
-from rayfeed.queue.window import DEPTH, Bound, Deliver, PassEnded, StreamEnded, StreamFailed
+from rayfeed.queue.window import DEPTH, Bound, Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed
 from rayfeed.source.seeding import pass_order
 from rayfeed.source.stream import describe
 
@@ -56,32 +56,43 @@ PLANS = st.builds(
     max_passes=st.sampled_from([None, None, 1, 4]),
     max_batches=st.sampled_from([None, None, 1, 8, 25]),
     pass_cap=st.sampled_from([None, None, 1, 3, 7]),
+    has_epoch_begin=st.booleans(),
 )
 
 
 def script(plan, lengths):
-    """What the consumer will see: (pass, index) of each batch, the pass ends, the end.
+    """What the consumer will see: (pass, index) of each batch, the ends and beginnings of passes, the end.
 
-    Stops where a hook decides what follows and has not run: `lengths` holds what each hook left, by its pass.
+    Stops where hooks decide what follows and have not run: `lengths` holds what they left after each pass, -1 being
+    before the first.
     """
-    pass_index = num_batches = 0
-    length = plan.length
-    while pass_index != plan.max_passes and num_batches != plan.max_batches:
+
+    def wanted(length):
+        return length if plan.pass_cap is None else min(length, plan.pass_cap)
+
+    pass_index, num_batches, length, is_last = -1, 0, plan.length, 0 in (plan.max_passes, plan.max_batches)
+    while True:
+        is_whole = pass_index >= 0 and wanted(length) == length
+        if (plan.has_epoch_end and is_whole) or (plan.has_epoch_begin and not is_last):
+            if pass_index not in lengths:
+                return
+            length = lengths[pass_index]
+        if pass_index >= 0:
+            yield PassEnded(pass_index, wanted(length))
+        if is_last:
+            yield StreamEnded()
+            return
+        pass_index += 1
+        if plan.has_epoch_begin:
+            yield PassBegun(pass_index, wanted(length))
         order = pass_order(plan.root, pass_index, length).tolist() if plan.shuffle else list(range(length))
-        wanted = order[: plan.pass_cap]
-        for index in wanted:
+        for index in order[: plan.pass_cap]:
             yield pass_index, index
             num_batches += 1
             if num_batches == plan.max_batches and index != order[-1]:
                 yield StreamEnded()
                 return
-        if plan.has_epoch_end and len(wanted) == length:
-            if pass_index not in lengths:
-                return
-            length = lengths[pass_index]
-        yield PassEnded(pass_index, length if plan.pass_cap is None else min(length, plan.pass_cap))
-        pass_index += 1
-    yield StreamEnded()
+        is_last = pass_index + 1 == plan.max_passes or num_batches == plan.max_batches
 
 
 class Histories(RuleBasedStateMachine):
@@ -297,21 +308,26 @@ class Histories(RuleBasedStateMachine):
         self.after_an_event()
 
     def the_hook_is_asked_for(self):
-        pass_index = self.window.wants_hook()
-        if pass_index is not None:
+        hooks = self.window.wants_hooks()
+        if hooks is not None:
             made = {
                 (self.newest[number].pass_index, index)
                 for number, (_, made, _) in self.done.items()
                 for index in self.newest[number].indices[:made]
             }
             wanted = {item for item in self.script() if isinstance(item, tuple)}
-            assert self.plan.has_epoch_end
+            pass_index = hooks.ended if hooks.ended is not None else hooks.begun - 1
+            assert hooks.ended is None or self.plan.has_epoch_end
+            assert hooks.begun is None or (self.plan.has_epoch_begin and hooks.begun == pass_index + 1)
             assert self.hook is None
             assert pass_index not in self.lengths
             assert not self.has_failed
             assert wanted == made
             length = self.lengths.get(pass_index - 1, self.plan.length)
-            assert sum(item[0] == pass_index for item in wanted) == length, "a pass cut short has no hook"
+            is_whole = sum(item[0] == pass_index for item in wanted) == length
+            assert (hooks.ended is not None) == (is_whole and self.plan.has_epoch_end), (
+                "a pass cut short has no end hook"
+            )
             self.hook = pass_index
 
     def the_hook_returns(self, length):
@@ -391,9 +407,9 @@ def read(window, count, *, hook=None):
                 window.consumed(item.stop - item.start)
             else:
                 seen.append(item)
-        pass_index = window.wants_hook()
-        if pass_index is not None and hook is not None:
-            window.pass_ready(hook(pass_index))
+        hooks = window.wants_hooks()
+        if hooks is not None and hook is not None:
+            window.pass_ready(hook(hooks))
         elif not out and not items:
             break
         window.check()
@@ -411,27 +427,27 @@ def test_a_sequence_is_delivered_in_order_pass_by_pass_to_its_end():
 
 
 def test_each_pass_has_the_length_that_the_hook_left():
-    seen = read(window_of(2, has_epoch_end=True, max_passes=3), 99, hook=lambda pass_index: pass_index + 3)
+    seen = read(window_of(2, has_epoch_end=True, max_passes=3), 99, hook=lambda hooks: hooks.ended + 3)
     assert [item.next_length for item in seen if isinstance(item, PassEnded)] == [3, 4, 5]
     assert [sum(isinstance(item, tuple) and item[0] == index for item in seen) for index in range(3)] == [2, 3, 4]
 
 
 def test_the_hook_runs_after_the_last_pass_too():
     hooks = []
-    read(window_of(2, has_epoch_end=True, max_passes=2), 99, hook=lambda pass_index: hooks.append(pass_index) or 2)
+    read(window_of(2, has_epoch_end=True, max_passes=2), 99, hook=lambda due: hooks.append(due.ended) or 2)
     assert hooks == [0, 1]
 
 
 def test_a_pass_cut_short_has_no_hook_and_no_pass_end():
     hooks = []
-    seen = read(window_of(3, has_epoch_end=True, max_batches=4), 99, hook=lambda p: hooks.append(p) or 3)
+    seen = read(window_of(3, has_epoch_end=True, max_batches=4), 99, hook=lambda due: hooks.append(due.ended) or 3)
     assert hooks == [0]
     assert seen == [(0, 0), (0, 1), (0, 2), PassEnded(0, 3), (1, 0), StreamEnded()]
 
 
 def test_a_bound_that_falls_on_a_pass_end_lets_the_hook_run_and_tells_the_pass_end():
     hooks = []
-    seen = read(window_of(2, has_epoch_end=True, max_batches=2), 99, hook=lambda p: hooks.append(p) or 2)
+    seen = read(window_of(2, has_epoch_end=True, max_batches=2), 99, hook=lambda due: hooks.append(due.ended) or 2)
     assert hooks == [0]
     assert seen == [(0, 0), (0, 1), PassEnded(0, 2), StreamEnded()]
 
@@ -458,25 +474,54 @@ def test_with_a_hook_no_ticket_of_the_next_pass_is_issued_before_it_has_run():
     window = window_of(2, has_epoch_end=True, workers=2, bound=9)
     first, second = (ticket for _, ticket in window.issue())
     answer(window, 0, first)
-    assert window.wants_hook() is None
+    assert window.wants_hooks() is None
     assert not list(window.issue())
     answer(window, 1, second)
-    assert window.wants_hook() == 0
-    assert window.wants_hook() is None  # asked once
+    assert window.wants_hooks() == Hooks(ended=0, begun=None)
+    assert window.wants_hooks() is None  # asked once
     assert not list(window.issue())
     window.pass_ready(2)
     assert {(ticket.pass_index, ticket.version) for _, ticket in window.issue()} == {(1, 1)}
+
+
+def test_the_hook_before_a_pass_runs_first_of_all_and_never_for_a_pass_that_does_not_come():
+    hooks = []
+
+    def hook(due):
+        hooks.append(due)
+        return 2
+
+    seen = read(window_of(3, has_epoch_begin=True, has_epoch_end=True, max_passes=2), 99, hook=hook)
+    assert hooks == [Hooks(None, 0), Hooks(0, 1), Hooks(1, None)]
+    first, second = [(0, 0), (0, 1), PassEnded(0, 2)], [(1, 0), (1, 1), PassEnded(1, 2)]
+    assert seen == [PassBegun(0, 2), *first, PassBegun(1, 2), *second, StreamEnded()]
+
+
+def test_the_hook_before_a_pass_runs_also_after_a_pass_that_was_cut_short():
+    hooks = []
+    plan = {"has_epoch_begin": True, "has_epoch_end": True, "pass_cap": 1, "max_passes": 3}
+    read(window_of(3, **plan), 99, hook=lambda due: hooks.append(due) or 3)
+    assert hooks == [Hooks(None, 0), Hooks(None, 1), Hooks(None, 2)]
+
+
+def test_nothing_is_issued_before_the_hook_of_the_first_pass_has_run():
+    window = window_of(3, has_epoch_begin=True)
+    assert not list(window.issue())
+    assert window.wants_hooks() == Hooks(ended=None, begun=0)
+    assert not list(window.issue())
+    window.pass_ready(3)
+    assert {ticket.version for _, ticket in window.issue()} == {1}
 
 
 def test_the_hook_waits_for_a_batch_whose_worker_was_lost():
     window = window_of(1, has_epoch_end=True, workers=2)
     ((worker, ticket),) = window.issue()
     window.worker_lost(worker)
-    assert window.wants_hook() is None
+    assert window.wants_hooks() is None
     ((_, again),) = window.issue()
     answer(window, 1, again)
     assert again.number == ticket.number
-    assert window.wants_hook() == 0
+    assert window.wants_hooks() == Hooks(ended=0, begun=None)
 
 
 def test_the_shuffled_order_is_the_same_for_any_number_of_workers_and_new_in_each_pass():
@@ -736,11 +781,11 @@ def test_a_ticket_says_which_batches_it_is_for():
 # In line
 
 
-class Growing:
-    """Its batches tell their pass and index; each pass is one batch longer, where the hook is run."""
+class Still:
+    """Its batches tell their pass and index. It has no hooks."""
 
     def __init__(self, length):
-        self.length, self.pass_index = length, 0
+        self.length, self.pass_index, self.num_begun = length, 0, 0
 
     def __len__(self):
         return self.length
@@ -748,18 +793,48 @@ class Growing:
     def __getitem__(self, index):
         return np.array([self.pass_index, index])[None], None
 
+
+class Growing(Still):
+    """Each whole pass is one batch longer."""
+
     def on_epoch_end(self):
         self.length, self.pass_index = self.length + 1, self.pass_index + 1
 
 
-class Still(Growing):
-    on_epoch_end = None
+class Begun(Still):
+    """Counts the passes that begin."""
+
+    def on_epoch_begin(self):
+        self.num_begun += 1
+
+
+class BegunAndGrowing(Begun, Growing):
+    pass
+
+
+class Grown(dict):
+    """What the hooks of such a source leave after each pass."""
+
+    def __init__(self, plan):
+        self.plan = plan
+
+    def __contains__(self, pass_index):
+        return True
+
+    def __missing__(self, pass_index):
+        if pass_index < 0:
+            return self.plan.length
+        length = self[pass_index - 1]
+        is_whole = self.plan.pass_cap is None or self.plan.pass_cap >= length
+        self[pass_index] = length + (self.plan.has_epoch_end and is_whole)
+        return self[pass_index]
 
 
 @given(plan=PLANS)
 @settings(EXPLORE)
 def test_in_line_the_same_batches_and_pass_ends_come_as_from_producers(plan):
-    source = (Growing if plan.has_epoch_end else Still)(plan.length)
+    kinds = {(False, False): Still, (True, False): Growing, (False, True): Begun, (True, True): BegunAndGrowing}
+    source = kinds[plan.has_epoch_end, plan.has_epoch_begin](plan.length)
     record = SourceRecord(
         info=describe(source, name="source"),
         name="source",
@@ -770,18 +845,17 @@ def test_in_line_the_same_batches_and_pass_ends_come_as_from_producers(plan):
         directory="",
     )
     stream = InlineStream(source, record, plan)
-    lengths = {pass_index: plan.length + pass_index + 1 for pass_index in range(60)}
-    num_passes = 0
-    for item in islice(script(plan, lengths), 60):
+    seen = list(islice(script(plan, Grown(plan)), 60))
+    for item in seen:
         found = stream.next_item()
         if isinstance(item, tuple):
             assert isinstance(found, Delivered)
             assert found.reader.arrays(found.place)[0][0, 1] == item[1]
         else:
             assert found == item
-            num_passes += isinstance(item, PassEnded)
     if plan.has_epoch_end and plan.pass_cap is None:
-        assert source.pass_index == num_passes
+        assert source.pass_index == sum(isinstance(item, PassEnded) for item in seen)
+    assert source.num_begun == sum(isinstance(item, PassBegun) for item in seen)
     stream.close()
     with pytest.raises(FeedClosedError):
         stream.next_item()

@@ -7,7 +7,7 @@ import pytest
 
 import rayfeed
 from rayfeed.errors import SourceError
-from rayfeed.source.sequence import overrides_on_epoch_end
+from rayfeed.source.sequence import overrides
 from rayfeed.source.stream import GeneratorSource, SequenceSource, SourceInfo, describe, open_source
 
 
@@ -144,16 +144,16 @@ def test_what_is_no_source_is_refused_with_what_was_found(source, found):
 def test_the_empty_hook_of_a_base_class_does_nothing(name, module):
     base = framework_class(name, module)
     own = type("Own", (base,), {"on_epoch_end": lambda self: None})
-    assert not overrides_on_epoch_end(type("Derived", (base,), {})())
-    assert overrides_on_epoch_end(own())
-    assert overrides_on_epoch_end(type("Again", (own,), {})())
+    assert not overrides(type("Derived", (base,), {})(), "on_epoch_end")
+    assert overrides(own(), "on_epoch_end")
+    assert overrides(type("Again", (own,), {})(), "on_epoch_end")
 
 
 @pytest.mark.parametrize(
     ("name", "module"), [("Sequence", "mine"), ("Iterator", "keras.src.legacy"), ("PyData", "keras")]
 )
 def test_a_hook_of_any_other_class_does_something(name, module):
-    assert overrides_on_epoch_end(framework_class(name, module)())
+    assert overrides(framework_class(name, module)(), "on_epoch_end")
 
 
 def test_a_framework_dataset_that_says_its_length_as_num_batches_is_a_sequence():
@@ -163,7 +163,7 @@ def test_a_framework_dataset_that_says_its_length_as_num_batches_is_a_sequence()
             return np.int64(6)
 
     assert describe(Counted(), name="generator") == SourceInfo(True, 6, False, "Counted")
-    assert SequenceSource(Counted()).end_pass() == 6
+    assert SequenceSource(Counted()).length() == 6
 
 
 @pytest.mark.parametrize("endless", ["len", "num_batches"])
@@ -201,11 +201,42 @@ def test_a_sequence_makes_the_batch_it_is_asked_for_in_any_order():
     assert [source.make(index) for index in (3, 0, 3)] == [30, 0, 30]
 
 
-def test_the_end_of_a_pass_runs_the_hook_once_and_tells_the_next_length():
+def test_the_end_of_a_pass_runs_the_hook_once():
     sequence = Hooked()
-    assert opened(sequence).end_pass() == 3
+    source = opened(sequence)
+    source.end_pass()
     assert sequence.ran == 1
-    assert opened(TorchLike()).end_pass() == 2
+    assert source.length() == 3
+
+
+class Begins(Pairs):
+    def on_epoch_begin(self):
+        self.ran = getattr(self, "ran", 0) + 1
+
+
+class WithDefault(Pairs):
+    def on_epoch_begin(self, epoch=None):
+        pass
+
+
+class CallbackToo(Pairs):
+    """Is a Keras callback as well, whose hook of this name is another's."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "has"), [(Pairs, False), (TorchLike, False), (Begins, True), (WithDefault, True), (CallbackToo, False)]
+)
+def test_the_hook_before_a_pass_is_one_that_needs_no_argument(kind, has):
+    assert describe(kind(), name="generator").has_epoch_begin is has
+
+
+def test_the_beginning_of_a_pass_runs_the_hook_once():
+    sequence = Begins()
+    opened(sequence).begin_pass()
+    assert sequence.ran == 1
 
 
 @pytest.mark.parametrize(
@@ -289,3 +320,14 @@ def test_the_base_class_says_what_a_subclass_must_define():
     with pytest.raises(NotImplementedError, match=r"^Empty must define __len__\(\)$"):
         len(Empty())
     assert Pairs().on_epoch_end() is None
+
+
+def test_a_function_that_returns_a_sequence_is_refused_with_what_to_pass():
+    with pytest.raises(SourceError, match=r"returned a Sequence \(Pairs\), .*\n  Pass the Sequence itself"):
+        opened(lambda: Pairs())  # noqa: PLW0108 - a factory as users write it
+
+
+def test_a_sequence_with_an_attribute_that_arrays_have_is_no_array():
+    sequence = Duck()
+    sequence.dtype = "float32"  # as Keras' image iterators have
+    assert describe(sequence, name="generator").is_sequence
