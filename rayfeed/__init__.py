@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rayfeed.api import evaluate_generator as evaluate_generator
     from rayfeed.api import fit_generator as fit_generator
     from rayfeed.api import predict_generator as predict_generator
+    from rayfeed.trainer.driver_callbacks import on_driver as on_driver
     from rayfeed.trainer.session import Trainer as Trainer
 
 __version__ = "0.1.0.dev0"
@@ -27,6 +28,7 @@ _NEEDS_KERAS = {
     "Trainer": "rayfeed.trainer.session",
     "evaluate_generator": "rayfeed.api",
     "fit_generator": "rayfeed.api",
+    "on_driver": "rayfeed.trainer.driver_callbacks",
     "predict_generator": "rayfeed.api",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "evaluate_generator",
     "fit_generator",
     "get_worker_info",
+    "on_driver",
     "predict_generator",
 ]
 

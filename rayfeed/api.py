@@ -49,6 +49,7 @@ def fit_generator(
         epochs: The final epoch: ``initial_epoch=3, epochs=5`` trains epochs 3 and 4.
         verbose: 0 silent, 1 (or "auto") Keras' progress bar, 2 one line per epoch.
         callbacks: Keras callbacks. They run beside the model in the trainer; the caller's objects end with their state.
+            Those marked by `rayfeed.on_driver` run in the caller's process.
         validation_data: A Sequence, a generator, ``(x, y)`` or ``(x, y, sample_weights)``.
         validation_steps: Batches of each validation. Required for a generator, which is one stream: each validation
             takes its next batches. A Sequence starts at its first batch each time.

@@ -16,11 +16,12 @@ import ray
 
 from rayfeed.producer.messages import Opened
 from rayfeed.source.failure import Failure
+from rayfeed.trainer.outbox import Outbox
 
 if TYPE_CHECKING:  # Keras must not be imported before the backend is chosen
     from rayfeed.queue.conductor import Conductor
-    from rayfeed.trainer.callbacks import Tap
-    from rayfeed.trainer.messages import Done, Failed, ProgressEvent, Request
+    from rayfeed.trainer.messages import Done, Event, Failed, Request, Verdict
+    from rayfeed.trainer.relay import Relay
 
 PROGRESS_WAIT_S = 1.0
 """How long a call for progress waits for some, before it answers that there is none."""
@@ -44,8 +45,9 @@ class TrainerHost:
         self._node = ray.util.get_node_ip_address()
         self._held = threading.Event()
         self._model: Any = None
-        self._tap: Tap | None = None
-        self._tap_is_there = threading.Event()
+        self._lock = threading.Lock()
+        self._outbox = Outbox(0)
+        self._relay: Relay | None = None
         self._conductor: Conductor | None = None
         self._aborted = False
 
@@ -63,16 +65,24 @@ class TrainerHost:
         self._held.wait()
 
     @ray.method(concurrency_group="control")
-    def progress(self) -> list[ProgressEvent]:
-        """The progress since the last call; waits a moment for some."""
-        if not self._tap_is_there.wait(PROGRESS_WAIT_S) or self._tap is None:
-            return []
-        return self._tap.take(PROGRESS_WAIT_S)
+    def progress(self, number: int) -> list[Event]:
+        """The events of a job since the last call; waits a moment for some, also where the job is still to begin."""
+        return self._outbox_of(number).take(PROGRESS_WAIT_S)
+
+    @ray.method(concurrency_group="control")
+    def heed(self, verdict: Verdict) -> None:
+        """Let the running job know how far the caller is with its hooks."""
+        if self._relay is not None:
+            self._relay.accept(verdict)
+        if verdict.has_failed and self._outbox.number == verdict.job and self._conductor is not None:
+            self._conductor.close()  # training may be waiting for a batch
 
     @ray.method(concurrency_group="control")
     def abort(self) -> None:
         """End the running job's producers; the job then fails. Called when the caller gives up."""
         self._aborted = True
+        if self._relay is not None:
+            self._relay.give_up()
         if self._conductor is not None:
             self._conductor.close()
 
@@ -84,10 +94,12 @@ class TrainerHost:
         from rayfeed.trainer.carrying import Snapshot, unpack_callbacks  # noqa: PLC0415
         from rayfeed.trainer.core import run_job  # noqa: PLC0415
         from rayfeed.trainer.messages import Done, Failed, Left  # noqa: PLC0415
+        from rayfeed.trainer.relay import Relay  # noqa: PLC0415
         from rayfeed.trainer.transport import PackedModel, apply_state, state_of, unpack_model  # noqa: PLC0415
 
-        self._tap = tap = Tap(each_step=request.job.verbose == 1)
-        self._tap_is_there.set()
+        outbox = self._outbox_of(request.number)
+        tap = Tap(outbox, each_step=request.job.verbose == 1)
+        self._relay = relay = Relay(outbox)
         snapshot: Snapshot | None = None
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -101,7 +113,8 @@ class TrainerHost:
                     apply_state(self._model, request.model)
                 callbacks = unpack_callbacks(request.callbacks, self._model)
                 snapshot = Snapshot(callbacks, self._model)
-                result = run_job(request.job, self._model, callbacks, progress=tap, watch=self._watch)
+                members = relay.stand_ins(callbacks, request.on_driver, self._model)
+                result = run_job(request.job, self._model, members, progress=tap, watch=self._watch)
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller's to see
                 result = Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()})")
             began = snapshot is not None
@@ -111,9 +124,15 @@ class TrainerHost:
             stop_training=bool(getattr(self._model, "stop_training", False)),
             callbacks=changes,
             warnings=_told(caught),
-            progress=tap.take(0),
+            progress=outbox.close(),
         )
         return Failed(result, left) if isinstance(result, Failure) else Done(result, left)
+
+    def _outbox_of(self, number: int) -> Outbox:
+        with self._lock:
+            if self._outbox.number < number:
+                self._outbox = Outbox(number)
+            return self._outbox
 
     def _watch(self, conductor: Conductor | None) -> None:
         self._conductor = conductor

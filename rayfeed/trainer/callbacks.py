@@ -7,7 +7,6 @@ that would have no data. `Tap` takes the place of Keras' progress bar and passes
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 from typing import Any
@@ -17,6 +16,7 @@ import keras
 from rayfeed.errors import OptionError
 from rayfeed.trainer.adapter import FeedAdapter
 from rayfeed.trainer.messages import ProgressEvent
+from rayfeed.trainer.outbox import Outbox
 from rayfeed.trainer.slices import Slices
 
 DRAW_INTERVAL_S = 0.05
@@ -89,32 +89,25 @@ class Closing(keras.callbacks.Callback):
 class Tap(keras.callbacks.Callback):
     """Takes down what a progress bar would be told, for the caller to draw.
 
-    Hooks run in the training thread, or in Keras' dispatch threads; `take` in another. Steps that follow each other
-    faster than they can be seen are left out.
+    Hooks run in the training thread, or in Keras' dispatch threads. Steps that follow each other faster than they can
+    be seen are left out.
+
+    Args:
+        outbox: Takes the events to the caller.
+        each_step: Whether steps are drawn, or only beginnings and ends.
     """
 
     async_safe = True  # lets Keras dispatch steps without waiting for their values
 
-    def __init__(self, *, each_step: bool) -> None:
+    def __init__(self, outbox: Outbox, *, each_step: bool) -> None:
         super().__init__()
+        self._outbox = outbox
         self._each_step = each_step
-        self._events: list[ProgressEvent] = []
-        self._changed = threading.Condition()
         self._drawn_at = 0.0
-
-    def take(self, timeout_s: float) -> list[ProgressEvent]:
-        """The events since the last call; waits for one, at most so long."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._events, timeout_s)
-            events, self._events = self._events, []
-            return events
 
     def _note(self, hook: str, number: int | None, logs: Any) -> None:
         values = {name: float(value) for name, value in (logs or {}).items() if _is_number(value)}
-        event = ProgressEvent(hook, number, values, (self.params or {}).get("steps"))
-        with self._changed:
-            self._events.append(event)
-            self._changed.notify_all()
+        self._outbox.put(ProgressEvent(hook, number, values, (self.params or {}).get("steps")))
 
     def _step(self, hook: str, number: int, logs: Any) -> None:
         now = time.monotonic()

@@ -16,6 +16,7 @@ from rayfeed.producer.cluster import ensure_ray
 from rayfeed.producer.placement import producer_claim
 from rayfeed.stats import FeedStats
 from rayfeed.trainer.callbacks import listed
+from rayfeed.trainer.driver_callbacks import unwrapped
 from rayfeed.trainer.messages import Job, Method, Outcome
 from rayfeed.trainer.planning import plan_fit, plan_single
 from rayfeed.trainer.remote import LocalTrainer, RemoteTrainer
@@ -107,7 +108,7 @@ class Trainer:
         )
         history: Any = next((one for one in flat if isinstance(one, keras.callbacks.History)), None) or FeedHistory()
         if epochs <= initial_epoch:
-            return _untrained(self._model, history, flat, job)
+            return _untrained(self._model, history, unwrapped(flat), job)
         outcome = self._run(job, flat)
         history.set_model(self._model)
         history.set_params(outcome.params)
