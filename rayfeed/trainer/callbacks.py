@@ -45,18 +45,25 @@ def listed(callbacks: Any) -> list[keras.callbacks.Callback]:
 
 
 class Opening(keras.callbacks.Callback):
-    """First in each hook: tells the adapters what begins, and keeps ``params['steps']`` true."""
+    """First in each hook: tells the adapters what begins, and keeps ``params['steps']`` true.
+
+    Attributes:
+        first_epoch: The epoch that training began with; a callback may have set another than the caller. None before.
+    """
 
     def __init__(self, training: FeedAdapter | None, testing: FeedAdapter | None) -> None:
         super().__init__()
         self._training = training
         self._testing = testing
+        self.first_epoch: int | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         if self._training is not None:
             self._training.go_live()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self.first_epoch is None:
+            self.first_epoch = epoch
         if self._training is not None and self.params is not None:
             self.params["steps"] = self._training.next_length()
 

@@ -160,7 +160,7 @@ class DriverHooks:
         """
         self._job, self._send = job, send
         if self._own:
-            self._model.stop_training = False  # Keras does this when training begins, which it does elsewhere
+            self._model.stop_training = False  # an earlier job's; Keras does this too, but elsewhere
         for callback in self._own:
             callback.set_model(self._model)
 

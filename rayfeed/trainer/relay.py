@@ -66,6 +66,9 @@ class Relay:
     ) -> list[keras.callbacks.Callback]:
         """The job's callbacks, with a stand-in in the place of each that stayed with the caller."""
         self._model = model
+        model.stop_training = (
+            False  # an earlier job's; Keras does this too, but only after the first message was posted
+        )
         members = list(callbacks)
         for number, slot in enumerate(slots):  # in the order of their places, so that each index is right when used
             members.insert(slot.place, StandIn(number, slot.hooks, self))
