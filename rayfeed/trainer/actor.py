@@ -90,15 +90,15 @@ class TrainerHost:
     def run(self, request: Request) -> Done | Failed:
         """Carry out one job. Exceptions come back as `Failed`, never as Ray's task errors."""
         # Imported here, in the work thread: the process answers `open` before Keras and its backend are loaded.
-        from rayfeed.trainer.callbacks import Tap  # noqa: PLC0415
         from rayfeed.trainer.carrying import Snapshot, unpack_callbacks  # noqa: PLC0415
         from rayfeed.trainer.core import run_job  # noqa: PLC0415
         from rayfeed.trainer.messages import Done, Failed, Left  # noqa: PLC0415
+        from rayfeed.trainer.progress import Tap  # noqa: PLC0415
         from rayfeed.trainer.relay import Relay  # noqa: PLC0415
         from rayfeed.trainer.transport import PackedModel, apply_state, state_of, unpack_model  # noqa: PLC0415
 
         outbox = self._outbox_of(request.number)
-        tap = Tap(outbox, each_step=request.job.verbose == 1)
+        tap = Tap(outbox.put, each_step=request.each_step)
         self._relay = relay = Relay(outbox)
         snapshot: Snapshot | None = None
         with warnings.catch_warnings(record=True) as caught:

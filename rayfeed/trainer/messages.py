@@ -60,6 +60,7 @@ class Request:
         directory: The caller's working directory, against which callbacks resolve paths.
         number: Counts this caller's jobs in this trainer, from 1.
         on_driver: The callbacks that stay with the caller, in their order.
+        each_step: Whether the caller draws each step.
     """
 
     job: Job
@@ -68,6 +69,7 @@ class Request:
     directory: str
     number: int
     on_driver: list[DriverSlot]
+    each_step: bool
 
 
 @dataclass(frozen=True)

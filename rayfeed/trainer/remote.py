@@ -24,6 +24,7 @@ from rayfeed.trainer.carrying import apply_changes, pack_callbacks
 from rayfeed.trainer.core import run_job
 from rayfeed.trainer.driver_callbacks import DriverHooks, unwrapped
 from rayfeed.trainer.messages import Done, Event, Failed, HookCall, Job, Outcome, ProgressEvent, Request
+from rayfeed.trainer.progress import ProgressBar, Tap
 from rayfeed.trainer.transport import apply_state, pack_model
 
 ABORT_TIMEOUT_S = 10.0
@@ -45,7 +46,8 @@ class LocalTrainer:
 
     def run(self, job: Job, callbacks: list[keras.callbacks.Callback]) -> Outcome:
         """Carry out one job."""
-        progress = keras.callbacks.ProgbarLogger() if job.verbose else None
+        bar = ProgressBar(job)
+        progress = Tap(bar.draw, each_step=bar.each_step) if job.verbose else None
         return run_job(job, self._model, unwrapped(callbacks), progress=progress, watch=lambda _: None)
 
     def close(self) -> None:
@@ -114,13 +116,15 @@ class RemoteTrainer:
         model = packed.state if is_same else packed
         self._num_jobs += 1
         packed_callbacks = pack_callbacks(hooks.others, self._model)
-        request = Request(job, model, packed_callbacks, str(Path.cwd()), self._num_jobs, hooks.slots)
+        bar = ProgressBar(job)
+        cwd = str(Path.cwd())
+        request = Request(job, model, packed_callbacks, cwd, self._num_jobs, hooks.slots, bar.each_step)
         hooks.begin(request.number, self._actor.heed.remote)
         self._wait_until_open()
         running = None
         try:
             running = self._actor.run.remote(request)
-            answer = self._follow(running, ProgressBar(job), hooks)
+            answer = self._follow(running, bar, hooks)
         except RayActorError as error:
             raise TrainerDiedError(
                 f"the trainer's process died during {job.method}: {error}\n"
@@ -219,30 +223,3 @@ def _pass_on(events: list[Event], bar: ProgressBar, hooks: DriverHooks) -> None:
             case HookCall():
                 hooks.run(event)
     hooks.report()
-
-
-class ProgressBar:
-    """Draws a job's progress in this process with Keras' own bar.
-
-    Args:
-        job: Says how much is drawn.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._verbose = job.verbose
-        self._epochs = job.epochs
-        self._logger = keras.callbacks.ProgbarLogger()
-        self._steps: int | None = None
-
-    def draw(self, event: ProgressEvent) -> None:
-        """Draw what happened."""
-        if not self._verbose:
-            return
-        if event.steps is not None and event.steps != self._steps:
-            self._steps = event.steps
-            self._logger.set_params({"verbose": self._verbose, "epochs": self._epochs, "steps": event.steps})
-        hook = getattr(self._logger, event.hook)
-        if event.number is None:
-            hook(event.logs)
-        else:
-            hook(event.number, event.logs)
