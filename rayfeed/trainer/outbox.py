@@ -14,6 +14,11 @@ if TYPE_CHECKING:  # it stands beside the models, and a trainer's process answer
     from rayfeed.trainer.messages import Event
 
 
+GATHER_S = 0.01
+"""How long events are gathered into one answer while nobody waits for theirs: an answer costs both sides about a
+millisecond, as much as some steps."""
+
+
 class Outbox:
     """One job's events.
 
@@ -24,6 +29,7 @@ class Outbox:
     def __init__(self, number: int) -> None:
         self.number = number
         self._events: list[Event] = []
+        self._is_urgent = False
         self._is_closed = False
         self._changed = threading.Condition()
 
@@ -33,11 +39,19 @@ class Outbox:
             self._events.append(event)
             self._changed.notify_all()
 
-    def take(self, timeout_s: float) -> list[Event]:
-        """The events since the last call; waits for one, at most so long, while the job runs."""
+    def flush(self) -> None:
+        """The job waits for what the caller makes of the events so far: let them go."""
         with self._changed:
-            self._changed.wait_for(lambda: self._events or self._is_closed, timeout_s)
+            self._is_urgent = True
+            self._changed.notify_all()
+
+    def take(self, timeout_s: float) -> list[Event]:
+        """The events since the last call; waits for one, at most so long, and a moment for more, while the job runs."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self._events or self._is_closed, timeout_s):
+                self._changed.wait_for(lambda: self._is_urgent or self._is_closed, GATHER_S)
             events, self._events = self._events, []
+            self._is_urgent = False
             return events
 
     def close(self) -> list[Event]:

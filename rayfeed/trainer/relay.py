@@ -81,6 +81,8 @@ class Relay:
             GivenUp: The caller wants no more of this job.
         """
         with self._changed:
+            if self._num_posted - self._num_done >= LEAD:
+                self._outbox.flush()
             # No deadline: a callback may take its time. The wait ends with the caller, whose end is this process'.
             self._changed.wait_for(lambda: self._num_posted - self._num_done < LEAD or self._is_given_up)
             self.check()
@@ -95,7 +97,8 @@ class Relay:
             GivenUp: The caller wants no more of this job.
         """
         with self._changed:
-            if not self._is_late:
+            if not self._is_late and self._num_done < self._num_posted:
+                self._outbox.flush()
                 is_settled = self._changed.wait_for(
                     lambda: self._num_done == self._num_posted or self._is_given_up, VERDICT_WAIT_S
                 )
