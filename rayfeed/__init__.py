@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rayfeed.api import fit_generator as fit_generator
     from rayfeed.api import predict_generator as predict_generator
     from rayfeed.installing import install as install
+    from rayfeed.trainer.driver_callbacks import on_driver as on_driver
     from rayfeed.trainer.session import Trainer as Trainer
 
 __version__ = "0.1.0.dev0"
@@ -29,6 +30,7 @@ _NEEDS_KERAS = {
     "evaluate_generator": "rayfeed.api",
     "fit_generator": "rayfeed.api",
     "install": "rayfeed.installing",
+    "on_driver": "rayfeed.trainer.driver_callbacks",
     "predict_generator": "rayfeed.api",
 }
 
@@ -45,6 +47,7 @@ __all__ = [
     "fit_generator",
     "get_worker_info",
     "install",
+    "on_driver",
     "predict_generator",
 ]
 

@@ -51,8 +51,10 @@ def fit_generator(
         steps_per_epoch: Batches of an epoch. Required for a generator. For a Sequence the default is its length, read
             again for each pass; with a number, passes follow each other without regard to epochs.
         epochs: The final epoch: ``initial_epoch=3, epochs=5`` trains epochs 3 and 4.
-        verbose: 0 silent, 1 (or "auto") Keras' progress bar, 2 one line per epoch.
+        verbose: 0 silent, 1 Keras' progress bar, 2 one line per epoch. Where standard output is no terminal and no
+            notebook, the bar is drawn once per epoch, full. "auto" is 1, and 2 there.
         callbacks: Keras callbacks. They run beside the model in the trainer; the caller's objects end with their state.
+            Those marked by `rayfeed.on_driver` run in the caller's process.
         validation_data: A Sequence, a generator, ``(x, y)`` or ``(x, y, sample_weights)``.
         validation_steps: Batches of each validation. Required for a generator, which is one stream: each validation
             takes its next batches. A Sequence starts at its first batch each time.
@@ -130,7 +132,7 @@ def evaluate_generator(
         max_queue_size: As of `fit_generator`.
         workers: As of `fit_generator`.
         use_multiprocessing: As of `fit_generator`.
-        verbose: 0 silent, 1 (or "auto") Keras' progress bar, 2 one line.
+        verbose: 0 silent, 1 Keras' progress bar, 2 one line; "auto" as of `fit_generator`.
         seed: As of `fit_generator`.
         max_queue_bytes: As of `fit_generator`.
         producers: As of `fit_generator`.
@@ -183,7 +185,7 @@ def predict_generator(
         max_queue_size: As of `fit_generator`.
         workers: As of `fit_generator`.
         use_multiprocessing: As of `fit_generator`.
-        verbose: 0 silent, 1 (or "auto") Keras' progress bar, 2 one line.
+        verbose: 0 silent, 1 Keras' progress bar, 2 one line; "auto" as of `fit_generator`.
         seed: As of `fit_generator`.
         max_queue_bytes: As of `fit_generator`.
         producers: As of `fit_generator`.

@@ -7,6 +7,7 @@
     +-- PlacementError (RuntimeError)  no node can, or did in time, take an actor
     +-- ProducerDiedError (RuntimeError)  producers were lost and the stream cannot go on without them
     +-- TrainerDiedError (RuntimeError)   the trainer's process was lost
+    +-- TrainerBusyError (RuntimeError)   a trainer was asked for a second call at once
     +-- FeedClosedError (RuntimeError)    a feed was used after `close()`: the caller's doing, not a failure
     +-- InternalError (AssertionError)    rayfeed broke its own rules: always a bug in rayfeed
     +-- RemoteTraceback                never raised: the cause of an error that was raised in another process
@@ -45,6 +46,10 @@ class ProducerDiedError(RayfeedError, RuntimeError):
 
 class TrainerDiedError(RayfeedError, RuntimeError):
     """The trainer's process was lost. Not raised for exceptions of the model or of callbacks."""
+
+
+class TrainerBusyError(RayfeedError, RuntimeError):
+    """A trainer was asked for a call while it carries out another. Not a failure of either: the first one goes on."""
 
 
 class FeedClosedError(RayfeedError, RuntimeError):

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from rayfeed.trainer.adapter import ALIGNMENT, Alias
+from rayfeed.trainer.conversion import ALIGNMENT, Alias
 
 SIZES = (4_096, 153_600, 1_228_800)
 ROUNDS = 5

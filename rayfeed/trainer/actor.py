@@ -16,12 +16,13 @@ import ray
 
 from rayfeed.producer.messages import Opened
 from rayfeed.source.failure import Failure
+from rayfeed.trainer.outbox import Outbox
 
 if TYPE_CHECKING:  # Keras must not be imported before the backend is chosen
     from rayfeed.queue.conductor import Conductor
-    from rayfeed.trainer.callbacks import Tap
-    from rayfeed.trainer.messages import Done, Failed, ProgressEvent, Request
+    from rayfeed.trainer.messages import Done, Event, Failed, Request, Verdict
     from rayfeed.trainer.model_host import Blueprint, ModelHost
+    from rayfeed.trainer.relay import Relay
     from rayfeed.trainer.transport import Layout, Values
 
 PROGRESS_WAIT_S = 1.0
@@ -46,8 +47,9 @@ class TrainerHost:
         self._node = ray.util.get_node_ip_address()
         self._held = threading.Event()
         self._models: ModelHost | None = None
-        self._tap: Tap | None = None
-        self._tap_is_there = threading.Event()
+        self._lock = threading.Lock()
+        self._outbox = Outbox(0)
+        self._relay: Relay | None = None
         self._conductor: Conductor | None = None
         self._aborted = False
 
@@ -65,16 +67,24 @@ class TrainerHost:
         self._held.wait()
 
     @ray.method(concurrency_group="control")
-    def progress(self) -> list[ProgressEvent]:
-        """The progress since the last call; waits a moment for some."""
-        if not self._tap_is_there.wait(PROGRESS_WAIT_S) or self._tap is None:
-            return []
-        return self._tap.take(PROGRESS_WAIT_S)
+    def progress(self, number: int) -> list[Event]:
+        """The events of a job since the last call; waits a moment for some, also where the job is still to begin."""
+        return self._outbox_of(number).take(PROGRESS_WAIT_S)
+
+    @ray.method(concurrency_group="control")
+    def heed(self, verdict: Verdict) -> None:
+        """Let the running job know how far the caller is with its hooks."""
+        if self._relay is not None:
+            self._relay.accept(verdict)
+        if verdict.has_failed and self._outbox.number == verdict.job and self._conductor is not None:
+            self._conductor.close()  # training may be waiting for a batch
 
     @ray.method(concurrency_group="control")
     def abort(self) -> None:
         """End the running job's producers; the job then fails. Called when the caller gives up."""
         self._aborted = True
+        if self._relay is not None:
+            self._relay.give_up()
         if self._conductor is not None:
             self._conductor.close()
 
@@ -96,15 +106,17 @@ class TrainerHost:
     def run(self, request: Request) -> Done | Failed:
         """Carry out one job. Exceptions come back as `Failed`, never as Ray's task errors."""
         # Imported here, in the work thread: the process answers `open` before Keras and its backend are loaded.
-        from rayfeed.trainer.callbacks import Tap  # noqa: PLC0415
         from rayfeed.trainer.carrying import Snapshot, unpack_callbacks  # noqa: PLC0415
         from rayfeed.trainer.core import run_job  # noqa: PLC0415
         from rayfeed.trainer.messages import Done, Failed, Left  # noqa: PLC0415
         from rayfeed.trainer.planning import check_ready  # noqa: PLC0415
+        from rayfeed.trainer.progress import Tap  # noqa: PLC0415
         from rayfeed.trainer.randomness import random_state, set_random_state  # noqa: PLC0415
+        from rayfeed.trainer.relay import Relay  # noqa: PLC0415
 
-        self._tap = tap = Tap(each_step=request.job.verbose == 1)
-        self._tap_is_there.set()
+        outbox = self._outbox_of(request.number)
+        tap = Tap(outbox.put, each_step=request.each_step)
+        self._relay = relay = Relay(outbox)
         snapshot: Snapshot | None = None
         models = self._host()
         model, was_built = models.model, models.model.built
@@ -119,8 +131,9 @@ class TrainerHost:
                 set_random_state(request.random)
                 models.begin()
                 snapshot = Snapshot(callbacks, model)
+                members = relay.stand_ins(callbacks, request.on_driver, model)
                 result = run_job(
-                    request.job, model, callbacks, progress=tap, watch=self._watch, tell_inputs=models.tell_inputs
+                    request.job, model, members, progress=tap, watch=self._watch, tell_inputs=models.tell_inputs
                 )
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller's to see
                 result = Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()})")
@@ -131,7 +144,7 @@ class TrainerHost:
             random=random_state() if began else None,
             callbacks=changes,
             warnings=_told(caught),
-            progress=tap.take(0),
+            progress=outbox.close(),
         )
         return Failed(result, left) if isinstance(result, Failure) else Done(result, left)
 
@@ -142,6 +155,12 @@ class TrainerHost:
         if self._models is None:
             self._models = ModelHost()
         return self._models
+
+    def _outbox_of(self, number: int) -> Outbox:
+        with self._lock:
+            if self._outbox.number < number:
+                self._outbox = Outbox(number)
+            return self._outbox
 
     def _watch(self, conductor: Conductor | None) -> None:
         self._conductor = conductor

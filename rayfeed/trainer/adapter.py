@@ -29,18 +29,11 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from rayfeed.batch import ROLES, unflatten
 from rayfeed.errors import InternalError, SourceError
 from rayfeed.queue.stream import Delivered
 from rayfeed.trainer.class_weight import ClassWeight, outputs_of
+from rayfeed.trainer.conversion import Alias, Conversion, as_keras_dtype, can_alias
 from rayfeed.trainer.slices import Slices
-from rayfeed.trainer.transport import InputSpec
-
-ALIGNMENT = 64
-"""TensorFlow ends the process when a kernel meets memory that is not aligned to this; such arrays are copied."""
-
-DLPACK_KINDS = "biufc"
-"""Kinds of dtype that NumPy exports by dlpack."""
 
 
 class Steps:
@@ -89,7 +82,7 @@ class FeedAdapter(DataAdapter):
         self.slices = slices
         self._model = model
         self._what = what
-        self._class_weight = class_weight
+        self._conversion = Conversion(model, class_weight)
         self._stops_training = stops_training
         self._computes_loss = computes_loss
         self._prefetch: Callable[[], None] | None = None
@@ -127,7 +120,7 @@ class FeedAdapter(DataAdapter):
 
         if self._needs_graph():
             return tf.data.Dataset.from_generator(self._arrays, output_signature=self._signature(tf))
-        return _Iterable(lambda: _Tensors(self, tf))
+        return _Iterable(lambda: _Tensors(self, self._conversion, tf))
 
     def get_numpy_iterator(self) -> Iterator[Any]:
         return self._arrays()
@@ -161,14 +154,7 @@ class FeedAdapter(DataAdapter):
 
     def input_specs(self) -> Any:
         """The inputs of the first batch, which is given again later, as `InputSpec` in the model's structure."""
-        item = self.take()
-        if item is None:
-            self._on_early_end()
-            raise InternalError(f"{self._what} gave nothing, and was not found to have ended")
-        structure = item.reader.schema.structure
-        arrays = [as_keras_dtype(array) for array in item.reader.arrays(item.place)]
-        roles = unflatten(structure, [InputSpec(array.shape, array.dtype.name) for array in arrays])
-        return roles if structure.kind == "bare" else roles[0]
+        return self._conversion.input_specs(self._first())
 
     def take(self) -> Delivered | None:
         """The slice's next batch, or None at its end."""
@@ -205,51 +191,9 @@ class FeedAdapter(DataAdapter):
         if self._stops_training:
             self._model.stop_training = True
 
-    # Conversion
-
-    def data(self, item: Delivered, convert: Callable[[np.ndarray], Any]) -> tuple[Any, ...]:
-        """The batch as Keras' (x, y, sample_weight), each array converted by `convert`."""
-        arrays = item.reader.arrays(item.place)
-        structure = item.reader.schema.structure
-        roles = unflatten(structure, [convert(array) for array in arrays])
-        parts = [roles] if structure.kind == "bare" else list(roles)
-        parts = [tuple(part) if isinstance(part, list) else part for part in parts]  # as Keras feeds several arrays
-        parts[1:] = [self._unnamed(part) for part in parts[1:]]
-        if self._class_weight is not None:
-            raw = [*(self._unnamed(part) for part in unflatten(structure, arrays)), None]
-            weights = self._class_weight.sample_weight(raw[1], raw[2] if len(parts) == len(ROLES) else None)
-            parts[2:] = [keras.tree.map_structure(convert, weights)]
-        while parts[-1] is None:  # no weights, or no targets: ``tf.data`` has no word for None
-            parts.pop()
-        return (*parts[:2], *(self._as_outputs(weights) for weights in parts[2:]))
-
-    def _as_outputs(self, weights: Any) -> Any:
-        """Weights of several outputs in the form of the model's outputs: by name, or in their order.
-
-        Keras 3 takes targets in either form and weights in that one alone.
-        """
-        names = getattr(self._model, "output_names", None) or []
-        if len(names) < 2 or not isinstance(weights, (dict, list, tuple)) or len(weights) != len(names):
-            return weights
-        if isinstance(weights, dict):
-            is_other = not isinstance(self._model.output, dict) and set(weights) == set(names)
-            return tuple(weights[name] for name in names) if is_other else weights
-        if isinstance(self._model.output, dict):
-            return keras.tree.pack_sequence_as(self._model.output, list(weights))
-        return weights
-
-    def _unnamed(self, part: Any) -> Any:
-        """A single output's array, where it comes in a list, or under the output's name as Keras 3 does not take it."""
-        names = getattr(self._model, "output_names", None)
-        if isinstance(part, (list, tuple)) and len(part) == 1:
-            return part[0]
-        if isinstance(part, dict) and names is not None and list(part) == list(names) and len(names) == 1:
-            return part[names[0]] if not isinstance(self._model.output, dict) else part
-        return part
-
     def _arrays(self) -> Iterator[Any]:
         while (item := self.take()) is not None:
-            yield self.data(item, as_keras_dtype)
+            yield self._conversion.data(item, as_keras_dtype)
 
     def _needs_graph(self) -> bool:
         import tensorflow as tf  # noqa: PLC0415 - as above
@@ -279,7 +223,7 @@ class FeedAdapter(DataAdapter):
             dtype = tf.string if array.dtype.kind in "US" else tf.as_dtype(array.dtype)
             return tf.TensorSpec(shape=(None,) * array.ndim, dtype=dtype)  # other axes may differ too
 
-        return self.data(item, spec)
+        return self._conversion.data(item, spec)
 
     def _first(self) -> Delivered:
         """The first batch, before training begins; it is given again then."""
@@ -303,8 +247,9 @@ class _Iterable:
 class _Tensors:
     """The rest of the current slice as tensors, for TensorFlow's step function in Python."""
 
-    def __init__(self, adapter: FeedAdapter, tf: Any) -> None:
+    def __init__(self, adapter: FeedAdapter, conversion: Conversion, tf: Any) -> None:
         self._adapter = adapter
+        self._conversion = conversion
         self._tf = tf
 
     def __iter__(self) -> _Tensors:
@@ -315,45 +260,12 @@ class _Tensors:
         if item is None:
             # The step function would swallow a StopIteration and stumble over the missing result.
             raise self._tf.errors.OutOfRangeError(None, None, "the source ran out of data")
-        return self._adapter.data(item, self._tensor)
+        return self._conversion.data(item, self._tensor)
 
     def _tensor(self, array: np.ndarray) -> Any:
         if not can_alias(array):
             return self._tf.convert_to_tensor(as_keras_dtype(array))
         return self._tf.experimental.dlpack.from_dlpack(np.asarray(Alias(array)).__dlpack__())
-
-
-class Alias:
-    """An array's memory, offered as writable: NumPy exports no read-only memory by dlpack.
-
-    TensorFlow does not write to it (held by tests/oracle/test_keras_contract.py), and keeps this object, and with it
-    the frame, for as long as the tensor lives.
-    """
-
-    __slots__ = ("__array_interface__", "_owner")
-
-    def __init__(self, array: np.ndarray) -> None:
-        self._owner = array
-        self.__array_interface__ = array.__array_interface__ | {"data": (array.ctypes.data, False)}
-
-
-def as_keras_dtype(array: np.ndarray) -> np.ndarray:
-    """The array as Keras feeds it: floats in `keras.config.floatx()`, all else unchanged."""
-    if array.dtype.kind == "f" and array.dtype.name != keras.config.floatx() and keras.config.floatx() != "bfloat16":
-        return array.astype(keras.config.floatx())
-    return array
-
-
-def can_alias(array: np.ndarray) -> bool:
-    """Whether a tensor may share the array's memory."""
-    return (
-        array.size > 0
-        and array.dtype.kind in DLPACK_KINDS
-        and array.dtype.isnative
-        and as_keras_dtype(array) is array
-        and array.flags.c_contiguous
-        and array.ctypes.data % ALIGNMENT == 0
-    )
 
 
 def _is_default_strategy(tf: Any, strategy: Any) -> bool:

@@ -2,13 +2,12 @@
 
 The user's callbacks run beside the model, in Keras' own `CallbackList`. Around them stand two of ours: `Opening` comes
 first in each hook and keeps the adapters in step with Keras; `Closing` comes last and stops training before an epoch
-that would have no data. `Tap` takes the place of Keras' progress bar and passes its events to the caller, who draws.
+that would have no data. What is shown of the progress is in `progress`, and callbacks that run in the caller's process
+in `relay` and `driver_callbacks`.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 import warnings
 from typing import Any
 
@@ -16,11 +15,7 @@ import keras
 
 from rayfeed.errors import OptionError
 from rayfeed.trainer.adapter import FeedAdapter
-from rayfeed.trainer.messages import ProgressEvent
 from rayfeed.trainer.slices import Slices
-
-DRAW_INTERVAL_S = 0.05
-"""Steps closer together than this are drawn as one: Keras' own bar redraws every 0.05 s."""
 
 RAN_OUT = (
     "Your input ran out of data; interrupting training. Make sure that your dataset or generator can generate at least "
@@ -45,18 +40,25 @@ def listed(callbacks: Any) -> list[keras.callbacks.Callback]:
 
 
 class Opening(keras.callbacks.Callback):
-    """First in each hook: tells the adapters what begins, and keeps ``params['steps']`` true."""
+    """First in each hook: tells the adapters what begins, and keeps ``params['steps']`` true.
+
+    Attributes:
+        first_epoch: The epoch that training began with; a callback may have set another than the caller. None before.
+    """
 
     def __init__(self, training: FeedAdapter | None, testing: FeedAdapter | None) -> None:
         super().__init__()
         self._training = training
         self._testing = testing
+        self.first_epoch: int | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         if self._training is not None:
             self._training.go_live()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self.first_epoch is None:
+            self.first_epoch = epoch
         if self._training is not None and self.params is not None:
             self.params["steps"] = self._training.next_length()
 
@@ -84,74 +86,3 @@ class Closing(keras.callbacks.Callback):
         if epoch + 1 < self._epochs and not model.stop_training and not self._slices.has_more():
             warnings.warn(RAN_OUT, stacklevel=2)
             model.stop_training = True
-
-
-class Tap(keras.callbacks.Callback):
-    """Takes down what a progress bar would be told, for the caller to draw.
-
-    Hooks run in the training thread, or in Keras' dispatch threads; `take` in another. Steps that follow each other
-    faster than they can be seen are left out.
-    """
-
-    async_safe = True  # lets Keras dispatch steps without waiting for their values
-
-    def __init__(self, *, each_step: bool) -> None:
-        super().__init__()
-        self._each_step = each_step
-        self._events: list[ProgressEvent] = []
-        self._changed = threading.Condition()
-        self._drawn_at = 0.0
-
-    def take(self, timeout_s: float) -> list[ProgressEvent]:
-        """The events since the last call; waits for one, at most so long."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._events, timeout_s)
-            events, self._events = self._events, []
-            return events
-
-    def _note(self, hook: str, number: int | None, logs: Any) -> None:
-        values = {name: float(value) for name, value in (logs or {}).items() if _is_number(value)}
-        event = ProgressEvent(hook, number, values, (self.params or {}).get("steps"))
-        with self._changed:
-            self._events.append(event)
-            self._changed.notify_all()
-
-    def _step(self, hook: str, number: int, logs: Any) -> None:
-        now = time.monotonic()
-        if self._each_step and now - self._drawn_at >= DRAW_INTERVAL_S:
-            self._drawn_at = now
-            self._note(hook, number, logs)
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self._note("on_train_begin", None, None)
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._note("on_epoch_begin", epoch, None)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._note("on_epoch_end", epoch, logs)
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        self._note("on_test_begin", None, None)
-
-    def on_test_end(self, logs: Any = None) -> None:
-        self._note("on_test_end", None, logs)
-
-    def on_predict_begin(self, logs: Any = None) -> None:
-        self._note("on_predict_begin", None, None)
-
-    def on_predict_end(self, logs: Any = None) -> None:
-        self._note("on_predict_end", None, None)
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._step("on_train_batch_end", batch, logs)
-
-    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._step("on_test_batch_end", batch, logs)
-
-    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._step("on_predict_batch_end", batch, None)
-
-
-def _is_number(value: Any) -> bool:
-    return hasattr(value, "__float__")

@@ -3,7 +3,7 @@
 On the way there the caller's model is left out: where a callback refers to it, it refers to the trainer's at the other
 end. On the way back come the attributes that the run changed, not the objects: the caller's own callbacks keep their
 identity, and a list or dict of theirs is filled in place, so that whoever else holds it sees the change. Functions
-stay: what a closure in the caller's process captured cannot be reached from another.
+stay: what a closure in the caller's process captured cannot be reached from another (`rayfeed.on_driver` is for those).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Snapshot:
         self._before = [self._packed(callback, warn=False) for callback in callbacks]
 
     def changes(self) -> list[bytes]:
-        """What the run changed in each callback, packed. Warns of attributes that cannot travel."""
+        """What the run changed in each callback, packed. Warns of a user's attributes that cannot travel."""
         packed = []
         for callback, before in zip(self._callbacks, self._before, strict=True):
             after = self._packed(callback, warn=True)
@@ -84,9 +84,23 @@ class Snapshot:
             try:
                 packed[name] = pack(value, name=f"{type(callback).__name__}.{name}", by_reference=[self._model])
             except SourceError as error:
-                if warn:
+                if warn and not _is_keras_own(callback, name):
                     warnings.warn(f"This state of a callback stays in the trainer: {error}", stacklevel=2)
         return packed
+
+
+def _is_keras_own(callback: keras.callbacks.Callback, name: str) -> bool:
+    """Whether an attribute belongs to a callback of Keras' (`TensorBoard`'s writers): its code names it.
+
+    Such state is made anew in each run; a user's class may build on one of Keras' and have attributes of its own.
+    """
+    return any(
+        name in function.__code__.co_names
+        for kind in type(callback).__mro__
+        if kind.__module__.startswith("keras.")
+        for function in vars(kind).values()
+        if isinstance(function, types.FunctionType)
+    )
 
 
 def apply_changes(

@@ -19,6 +19,7 @@ from rayfeed.trainer.adapter import FeedAdapter
 from rayfeed.trainer.callbacks import Closing, Opening
 from rayfeed.trainer.class_weight import ClassWeight, outputs_of
 from rayfeed.trainer.messages import Job, Outcome
+from rayfeed.trainer.planning import validated_epochs
 from rayfeed.trainer.slices import Slices
 
 Watch = Callable[[Conductor | None], None]
@@ -90,8 +91,10 @@ def _fit(
         steps = job.validation_steps if not spec.info.is_sequence else None
         testing = validation = FeedAdapter(_slices(stream, spec, steps), model, what=spec.name)
         adapter.prefetch_when_near(stream.start, spec.options.max_queue_size + spec.options.workers)
-    ours = [Opening(adapter, testing), *callbacks]
-    container = _container(job, model, ours, progress, slices, last=[Closing(slices, job.epochs)])
+    opening = Opening(adapter, testing)
+    container = _container(job, model, [opening, *callbacks], progress, slices, last=[Closing(slices, job.epochs)])
+    # Keras' `BackupAndRestore` leaves the epoch it resumed at in the model, where it would hold for later calls too.
+    model._initial_epoch = None  # noqa: SLF001 - there is no other way
     errors = _own_errors(testing) if testing is not None else contextlib.nullcontext()
     with errors:
         history = model.fit(
@@ -105,11 +108,12 @@ def _fit(
             shuffle=False,
             verbose=0,
         )
-    # The hook after the very last pass is still to come, unless training stopped before.
-    if slices.is_complete and slices.num_begun == job.epochs - job.initial_epoch:
-        slices.finish()
-    if testing is not None and testing.slices.is_complete and testing.slices.num_begun == job.num_validations:
-        testing.slices.finish()
+    first = opening.first_epoch
+    if first is not None:
+        _finish(slices, job.epochs - first, planned=job.epochs - job.initial_epoch)
+        if testing is not None:
+            validations = len(validated_epochs(job.validation_freq, first, job.epochs))
+            _finish(testing.slices, validations, planned=job.num_validations)
     return Outcome(
         None,
         streams[0].stats(),
@@ -117,6 +121,18 @@ def _fit(
         epochs=history.epoch,
         params={name: value for name, value in history.params.items() if name != "steps"} | {"steps": slices.length},
     )
+
+
+def _finish(slices: Slices, wanted: int, *, planned: int) -> None:
+    """Wait for the hook after the very last pass, which is still to come, unless training stopped before.
+
+    A training that a callback resumed (`BackupAndRestore`) wants fewer slices than its stream was planned for.
+    """
+    if slices.is_complete and slices.num_begun == wanted:
+        if wanted == planned:
+            slices.finish()
+        else:
+            slices.next_length()
 
 
 def _container(

@@ -60,12 +60,18 @@ class Request:
         random: The caller's random states.
         callbacks: The user's callbacks, packed.
         directory: The caller's working directory, against which callbacks resolve paths.
+        number: Counts this caller's jobs in this trainer, from 1.
+        on_driver: The callbacks that stay with the caller, in their order.
+        each_step: Whether the caller draws each step.
     """
 
     job: Job
     random: RandomState
     callbacks: bytes
     directory: str
+    number: int
+    on_driver: list[DriverSlot]
+    each_step: bool
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Left:
     random: RandomState | None
     callbacks: list[bytes]
     warnings: list[tuple[type[Warning], str]]
-    progress: list[ProgressEvent]
+    progress: list[Event]
 
 
 @dataclass(frozen=True)
@@ -137,3 +143,60 @@ class ProgressEvent:
     number: int | None
     logs: dict[str, float]
     steps: int | None
+
+
+@dataclass(frozen=True)
+class DriverSlot:
+    """A callback that runs in the caller's process, as the trainer knows it.
+
+    Attributes:
+        place: Its index among all of the job's callbacks.
+        hooks: The Keras hooks that it has.
+    """
+
+    place: int
+    hooks: frozenset[str]
+
+
+@dataclass(frozen=True)
+class HookCall:
+    """A hook for the caller to run.
+
+    Attributes:
+        serial: Counts the job's hooks, from 1.
+        callback: Which of the job's `DriverSlot`s.
+        hook: The Keras hook's name, or ``set_params``.
+        args: As Keras gave them, tensors as arrays.
+        kwargs: Likewise.
+        params: The callback's `params` at this moment.
+        has_stopped: The model's `stop_training` at this moment.
+    """
+
+    serial: int
+    callback: int
+    hook: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    params: dict[str, Any]
+    has_stopped: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far the caller is with a job's hooks, and what its callbacks decided.
+
+    Attributes:
+        job: The job's number.
+        num_done: Hooks that have run, which are run in their order.
+        stop_training: Whether one of them set the model's `stop_training`.
+        has_failed: Whether one of them raised; the job is to end.
+    """
+
+    job: int
+    num_done: int
+    stop_training: bool
+    has_failed: bool
+
+
+Event = ProgressEvent | HookCall
+"""What the trainer tells while a job runs."""

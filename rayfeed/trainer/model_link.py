@@ -36,6 +36,12 @@ class ModelLink:
         self._built: bytes | None = None  # the digest of the blueprint that the actor's model was built from
         self._known: list[list[bytes]] | None = None  # the digests of the actor's values, once it told them
 
+    def made(self) -> Any:
+        """The caller's model; where there is none yet, the function makes it."""
+        if self._make is not None and self.model is None:
+            self.model = made_model(self._make)
+        return self.model
+
     def pack(self) -> None:
         """Take the model down, before anything is sent.
 
@@ -61,8 +67,8 @@ class ModelLink:
                 self._known = self._built = None
                 _deliver(actor, blueprint)
                 self._built = digest
-        if self.model is None:
-            return
+        if self.model is None or (self._make is not None and self._known is None):
+            return  # the actor's is the first
         _deliver(actor, layout(self.model))
         known = self._known
         wanted = places(self.model) if known is None else differing(digests(self.model), known)
@@ -71,9 +77,7 @@ class ModelLink:
 
     def fetch(self, actor: Any, leaving: Leaving) -> None:
         """Bring the caller's model to the state of the actor's."""
-        if self._make is not None and self.model is None:
-            self.model = made_model(self._make)
-        model: Any = self.model
+        model = self.made()
         conform(model, leaving.layout)
         while True:
             values: Any = ray.get(actor.give_values.remote(), timeout=PART_TIMEOUT_S)

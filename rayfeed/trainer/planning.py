@@ -24,6 +24,7 @@ from rayfeed.queue.opening import StreamSpec, specify
 from rayfeed.source.stream import describe
 from rayfeed.trainer.class_weight import Outputs, check_class_weight
 from rayfeed.trainer.messages import Job, Method
+from rayfeed.trainer.progress import can_redraw
 from rayfeed.trainer.transport import check_compiled
 
 
@@ -205,13 +206,13 @@ def check_ready(method: Method, model: Any) -> None:
 
 
 def check_verbose(verbose: Any) -> int:
-    """0, 1 or 2; "auto" is 1, as in Keras.
+    """0, 1 or 2; "auto" is 1 where a bar can move, which is everywhere in Keras, and 2 elsewhere.
 
     Raises:
         OptionError: It is something else.
     """
     if verbose == "auto":
-        return 1
+        return 1 if can_redraw() else 2
     if verbose not in (0, 1, 2):
         raise OptionError(f"verbose must be 0 (silent), 1 (progress bar) or 2 (one line per epoch), got {verbose!r}.")
     return int(verbose)

@@ -15,16 +15,18 @@ import keras
 import ray
 from ray.exceptions import RayActorError
 
-from rayfeed.errors import InternalError, PlacementError, TrainerDiedError
+from rayfeed.errors import InternalError, PlacementError, TrainerBusyError, TrainerDiedError
 from rayfeed.options import TrainerOptions
 from rayfeed.producer.cluster import ensure_ray
 from rayfeed.producer.placement import describe_free, trainer_claim
 from rayfeed.trainer.actor import TrainerHost
 from rayfeed.trainer.carrying import apply_changes, pack_callbacks
 from rayfeed.trainer.core import run_job
-from rayfeed.trainer.messages import Done, Failed, Job, Outcome, ProgressEvent, Request
+from rayfeed.trainer.driver_callbacks import DriverHooks, OnDriver, unwrapped
+from rayfeed.trainer.messages import Done, Event, Failed, HookCall, Job, Outcome, ProgressEvent, Request
 from rayfeed.trainer.model_link import ModelLink
 from rayfeed.trainer.planning import check_ready
+from rayfeed.trainer.progress import ProgressBar, Tap
 from rayfeed.trainer.randomness import random_state, set_random_state
 from rayfeed.trainer.transport import made_model
 
@@ -48,8 +50,10 @@ class LocalTrainer:
     def run(self, job: Job, callbacks: list[keras.callbacks.Callback]) -> Outcome:
         """Carry out one job."""
         check_ready(job.method, self.model)
-        progress = keras.callbacks.ProgbarLogger() if job.verbose else None
-        return run_job(job, self.model, callbacks, progress=progress, watch=lambda _: None, tell_inputs=lambda _: None)
+        bar = ProgressBar(job)
+        progress = Tap(bar.draw, each_step=bar.each_step) if job.verbose else None
+        members = unwrapped(callbacks)
+        return run_job(job, self.model, members, progress=progress, watch=lambda _: None, tell_inputs=lambda _: None)
 
     def close(self) -> None:
         """Nothing is kept."""
@@ -74,13 +78,15 @@ class RemoteTrainer:
         settings: dict[str, Any] = {
             "max_restarts": 0,
             "max_task_retries": 0,
-            "concurrency_groups": {"work": 1, "control": 3},
+            "concurrency_groups": {"work": 1, "control": 4},
         }
         decorate: Any = ray.remote(**settings, **self._claim.actor_options())
         self._actor: Any = decorate(TrainerHost).remote(keras.backend.backend(), self._claim.num_gpus)
         self._held = self._actor.hold.remote()
         self._opened = self._actor.open.remote()
         self._is_open = False
+        self._num_jobs = 0
+        self._is_busy = False
 
     @property
     def model(self) -> Any:
@@ -93,21 +99,41 @@ class RemoteTrainer:
         Raises:
             PlacementError: The actor found no place in time.
             TrainerDiedError: Its process was lost.
+            TrainerBusyError: A job of this trainer is running.
             Exception: What the source, a callback or the model raised.
         """
+        if self._is_busy:
+            raise TrainerBusyError(
+                f"{job.method} was asked of a trainer that is carrying out another call: a callback or thread of this "
+                "process uses the Trainer that it runs for.\n"
+                "  A trainer carries out one call at a time. Wait for the other's end, or use another rayfeed.Trainer."
+            )
+        self._is_busy = True
+        try:
+            here = self._link.made() if any(isinstance(one, OnDriver) for one in callbacks) else self.model
+            return self._run(job, DriverHooks(callbacks, here))
+        finally:
+            self._is_busy = False
+
+    def _run(self, job: Job, hooks: DriverHooks) -> Outcome:
         if self._actor is None:
             raise TrainerDiedError(
                 "this trainer's process was ended when an earlier call was given up: open a new one."
             )
         self._link.pack()
-        request = Request(job, random_state(), pack_callbacks(callbacks, self.model), str(Path.cwd()))
+        self._num_jobs += 1
+        packed_callbacks = pack_callbacks(hooks.others, self.model)
+        bar = ProgressBar(job)
+        cwd = str(Path.cwd())
+        request = Request(job, random_state(), packed_callbacks, cwd, self._num_jobs, hooks.slots, bar.each_step)
+        hooks.begin(request.number, self._actor.heed.remote)
         self._wait_until_open()
         running = None
         try:
             self._link.send(self._actor)
             running = self._actor.run.remote(request)
-            answer = self._follow(running, ProgressBar(job))
-            self._take_home(answer, callbacks)
+            answer = self._follow(running, bar, hooks)
+            self._take_home(answer, hooks)
         except RayActorError as error:
             raise TrainerDiedError(
                 f"the trainer's process died during {job.method}: {error}\n"
@@ -116,26 +142,28 @@ class RemoteTrainer:
                 "max_queue_bytes."
             ) from error
         except BaseException:
-            self._abort(running, callbacks)
+            self._abort(running, hooks)
             raise
         for category, message in answer.left.warnings:
             warnings.warn(message, category, stacklevel=4)
+        hooks.finish()
         match answer:
             case Failed(failure):
                 raise failure.error()
             case Done(outcome):
                 return outcome
 
-    def _take_home(self, answer: Done | Failed, callbacks: list[keras.callbacks.Callback]) -> None:
+    def _take_home(self, answer: Done | Failed, hooks: DriverHooks) -> None:
         """Give the caller's model and callbacks what the job left, whether it ended well or not."""
         left = answer.left
         if left.model is not None:
             self._link.fetch(self._actor, left.model)
+            self.model.stop_training = left.model.stop_training or hooks.wants_stop
         if left.random is not None:
             set_random_state(left.random)
         if left.callbacks:
             params = answer.outcome.params if isinstance(answer, Done) else None
-            apply_changes(callbacks, left.callbacks, self.model, params)
+            apply_changes(hooks.others, left.callbacks, self.model, params)
 
     def close(self) -> None:
         """End the actor and wait until it is gone; may be called twice."""
@@ -163,23 +191,24 @@ class RemoteTrainer:
             raise TrainerDiedError(f"the trainer's process did not start: {error}") from error
         self._is_open = True
 
-    def _follow(self, running: Any, bar: ProgressBar) -> Done | Failed:
-        """Draw progress until the job's answer is there."""
-        asked = self._actor.progress.remote()
+    def _follow(self, running: Any, bar: ProgressBar, hooks: DriverHooks) -> Done | Failed:
+        """Draw progress and run the caller's callbacks until the job's answer is there."""
+        asked = self._actor.progress.remote(self._num_jobs)
         while True:
             ready, _ = ray.wait([running, asked], num_returns=1)
             if running in ready:
                 answer: Any = ray.get(running)
                 # A call for progress may still be on its way: its events come before the answer's.
-                bar.draw(ray.get(asked))
+                _pass_on(ray.get(asked), bar, hooks)
                 if not isinstance(answer, (Done, Failed)):
                     raise InternalError(f"unknown answer {answer!r}")
-                bar.draw(answer.left.progress)
+                _pass_on(answer.left.progress, bar, hooks)
                 return answer
-            bar.draw(ray.get(asked))
-            asked = self._actor.progress.remote()
+            _pass_on(ray.get(asked), bar, hooks)
+            hooks.check()
+            asked = self._actor.progress.remote(self._num_jobs)
 
-    def _abort(self, running: Any, callbacks: list[keras.callbacks.Callback]) -> None:
+    def _abort(self, running: Any, hooks: DriverHooks) -> None:
         """The caller gives up (Ctrl-C): end the job's producers, take home what was trained, end the actor."""
         if self._actor is None or not ray.is_initialized():
             return
@@ -187,36 +216,19 @@ class RemoteTrainer:
             self._actor.abort.remote()
             if running is not None and ray.wait([running], timeout=ABORT_TIMEOUT_S)[0]:
                 answer: Any = ray.get(running)
-                self._take_home(answer, callbacks)
+                self._take_home(answer, hooks)
         except RayActorError:
             return  # it died meanwhile: nothing is left to take home
         finally:
             self.close()
 
 
-class ProgressBar:
-    """Draws a job's progress in this process with Keras' own bar.
-
-    Args:
-        job: Says how much is drawn.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._verbose = job.verbose
-        self._epochs = job.epochs
-        self._logger = keras.callbacks.ProgbarLogger()
-        self._steps: int | None = None
-
-    def draw(self, events: list[ProgressEvent]) -> None:
-        """Draw what happened."""
-        if not self._verbose:
-            return
-        for event in events:
-            if event.steps is not None and event.steps != self._steps:
-                self._steps = event.steps
-                self._logger.set_params({"verbose": self._verbose, "epochs": self._epochs, "steps": event.steps})
-            hook = getattr(self._logger, event.hook)
-            if event.number is None:
-                hook(event.logs)
-            else:
-                hook(event.number, event.logs)
+def _pass_on(events: list[Event], bar: ProgressBar, hooks: DriverHooks) -> None:
+    """Draw and run what the trainer told, in its order."""
+    for event in events:
+        match event:
+            case ProgressEvent():
+                bar.draw(event)
+            case HookCall():
+                hooks.run(event)
+    hooks.report()

@@ -18,6 +18,7 @@ from rayfeed.producer.placement import producer_claim
 from rayfeed.stats import FeedStats
 from rayfeed.trainer.callbacks import listed
 from rayfeed.trainer.class_weight import outputs_of
+from rayfeed.trainer.driver_callbacks import unwrapped
 from rayfeed.trainer.messages import Job, Method, Outcome
 from rayfeed.trainer.planning import plan_fit, plan_single
 from rayfeed.trainer.remote import LocalTrainer, RemoteTrainer
@@ -111,7 +112,7 @@ class Trainer:
         )
         history: Any = next((one for one in flat if isinstance(one, keras.callbacks.History)), None) or FeedHistory()
         if epochs <= initial_epoch:
-            return _untrained(self._made(), history, flat, job)
+            return _untrained(self._made(), history, unwrapped(flat), job)
         outcome = self._run(job, flat)
         model = self._made()
         history.set_model(model)

@@ -8,7 +8,8 @@ from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
 import rayfeed
-from rayfeed.trainer.adapter import ALIGNMENT, Alias, Steps, can_alias
+from rayfeed.trainer.adapter import Steps
+from rayfeed.trainer.conversion import ALIGNMENT, Alias, can_alias
 
 
 class Recorded(DataAdapter):

@@ -46,7 +46,7 @@ SINGLE = {
 """Of Keras 2's `Model.evaluate_generator` and `Model.predict_generator`, after `generator`."""
 
 PARAMETERS = {"fit_generator": FIT, "evaluate_generator": SINGLE, "predict_generator": SINGLE}
-NEEDS_KERAS = ("Trainer", "install", *PARAMETERS)
+NEEDS_KERAS = ("Trainer", "install", "on_driver", *PARAMETERS)
 
 
 def definitions(file):
