@@ -128,6 +128,8 @@ def specify(
         raise SourceError(f"{name} ({info.type_name}) is empty: its length is 0 batches.")
     root = root_seed(options.seed)
     source = settled(source, root if options.seed is not None else None)
+    if info.is_sequence and info.is_endless and options.shuffle:
+        raise SourceError(f"{name} ({info.type_name}) cannot be shuffled: it is endless (its num_batches is None).")
     payload = pack(source, name=name) if ships else None
     return StreamSpec(
         info=info,

@@ -53,6 +53,10 @@ class Sequence:
         """Called once after each whole pass, on the same copy, before the next pass' `on_epoch_begin`."""
 
 
+ENDLESS = 1 << 60
+"""Batches of a Sequence that has any number of them: its only pass never ends."""
+
+
 def is_sequence(source: object) -> bool:
     """Whether the object can be asked for batch i of n: it has ``__getitem__`` and ``__len__``.
 
@@ -83,11 +87,13 @@ def _needs_nothing(method: Any) -> bool:
 
 
 def checked_length(sequence: Any) -> int:
-    """``len(sequence)``, or its ``num_batches``.
+    """``len(sequence)``, or its ``num_batches``; `ENDLESS` where that is None, as of an infinite Keras PyDataset.
 
     Raises:
-        SourceError: It says no number, as an infinite Keras PyDataset does.
+        SourceError: It says no number.
     """
+    if not hasattr(type(sequence), "__len__") and sequence.num_batches is None:
+        return ENDLESS
     try:
         return len(sequence) if hasattr(type(sequence), "__len__") else operator.index(sequence.num_batches)
     except TypeError as error:

@@ -15,7 +15,7 @@ from typing import Any
 from rayfeed.batch import Batch, shown
 from rayfeed.errors import SourceError
 from rayfeed.source.image_iterator import open_sequence
-from rayfeed.source.sequence import SequenceSource, checked_length, is_sequence, overrides
+from rayfeed.source.sequence import ENDLESS, SequenceSource, checked_length, is_sequence, overrides
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class SourceInfo:
     has_epoch_end: bool
     type_name: str
     has_epoch_begin: bool = False
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether only a number of steps can cut it: it is a stream, or a Sequence without an end."""
+        return self.length is None or self.length >= ENDLESS
 
     @property
     def has_hooks(self) -> bool:

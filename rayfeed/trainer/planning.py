@@ -21,7 +21,7 @@ import numpy as np
 from rayfeed.errors import OptionError
 from rayfeed.options import ProducerOptions, StreamOptions, check_integer
 from rayfeed.queue.opening import StreamSpec, specify
-from rayfeed.source.stream import describe
+from rayfeed.source.stream import SourceInfo, describe
 from rayfeed.trainer.class_weight import Outputs, check_class_weight
 from rayfeed.trainer.messages import Job, Method
 from rayfeed.trainer.progress import can_redraw
@@ -56,9 +56,9 @@ def plan_fit(
     check_integer("validation_steps", validation_steps, least=1, or_none=True)
     num_epochs = max(epochs - initial_epoch, 0)
     info = describe(generator, name="generator")
-    if not info.is_sequence and steps_per_epoch is None:
+    if info.is_endless and steps_per_epoch is None:
         raise OptionError(
-            "steps_per_epoch is required for a generator: it has no length.\n"
+            f"steps_per_epoch is required for {_described(info)}: it has no length.\n"
             "  Give the number of batches that make an epoch, or pass a Sequence, whose length says it."
         )
     if info.is_sequence and steps_per_epoch is not None:
@@ -114,9 +114,9 @@ def plan_single(
     """
     check_integer("steps", steps, least=1, or_none=True)
     info = describe(generator, name="generator")
-    if not info.is_sequence and steps is None:
+    if info.is_endless and steps is None:
         raise OptionError(
-            "steps is required for a generator: it has no length.\n"
+            f"steps is required for {_described(info)}: it has no length.\n"
             "  Give the number of batches to read, or pass a Sequence, whose length says it."
         )
     stream = specify(
@@ -144,6 +144,11 @@ def _plan_validation(
             None if member is None else keras.tree.map_structure(np.asarray, member) for member in members
         ), None
     info = describe(data, name="validation_data")
+    if info.is_endless and steps is None:
+        raise OptionError(
+            f"validation_steps is required for {_described(info, 'validation ')}: it has no length.\n"
+            "  Give the number of batches of each validation, or pass a Sequence, whose length says it."
+        )
     if info.is_sequence:
         length = info.length or 0
         if steps is not None and steps > length:
@@ -156,20 +161,19 @@ def _plan_validation(
             data, name="validation_data", options=options, ships=ships, max_passes=num_validations, pass_cap=steps
         )
         return None, spec
-    if steps is None:
-        raise OptionError(
-            "validation_steps is required for a validation generator: it has no length.\n"
-            "  Give the number of batches of each validation, or pass a Sequence, whose length says it."
-        )
     spec = specify(
         data,
         name="validation_data",
         options=options,
         ships=ships,
         single=True,
-        max_batches=num_validations * steps,
+        max_batches=num_validations * (steps or 0),
     )
     return None, spec
+
+
+def _described(info: SourceInfo, role: str = "") -> str:
+    return f"an endless {role}Sequence ({info.type_name})" if info.is_sequence else f"a {role}generator"
 
 
 def validated_epochs(validation_freq: Any, initial_epoch: int, epochs: int) -> list[int]:

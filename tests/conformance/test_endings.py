@@ -152,14 +152,16 @@ def test_an_error_in_a_callback_or_the_model_ends_the_call_and_its_producers(fee
 @complaint(
     "keras-team/keras#20032",
     there="an endless PyDataset had an empty epoch after each full one",
-    here="what has no length is refused with what to write in its place: a generator",
+    here="each epoch has its next steps, over any number of workers; without steps it is refused by name",
 )
-def test_a_dataset_without_a_length_is_refused_with_what_to_do(echo):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_endless_dataset_is_one_stream_over_the_epochs(workers, echo):
     class Endless(keras.utils.PyDataset):
         num_batches = None
 
         def __getitem__(self, index):
             return batch(index)
 
-    with pytest.raises(ValueError, match="an endless source is written as a generator"):
-        trained(echo, Endless(), 3, epochs=2)
+    assert trained(echo, Endless(), 3, epochs=2, workers=workers).epochs == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(ValueError, match=r"steps_per_epoch is required for an endless Sequence \(Endless\)"):
+        trained(echo, Endless(), epochs=2)

@@ -166,21 +166,26 @@ def test_a_framework_dataset_that_says_its_length_as_num_batches_is_a_sequence()
     assert SequenceSource(Counted()).length() == 6
 
 
-@pytest.mark.parametrize("endless", ["len", "num_batches"])
-def test_an_endless_dataset_is_refused_with_what_to_do(endless):
-    class Endless(framework_class("PyDataset", "keras.src.trainers")):
-        pass
+def test_a_dataset_whose_length_is_no_number_is_refused_with_what_to_do():
+    class Unknown(framework_class("PyDataset", "keras.src.trainers")):
+        def __len__(self):
+            return None
 
-    if endless == "len":
-        Endless.__len__ = lambda self: None
-    else:
-        Endless.num_batches = property(lambda self: None)
     with pytest.raises(SourceError) as caught:
-        describe(Endless(), name="generator")
+        describe(Unknown(), name="generator")
     assert str(caught.value) == (
-        "Endless does not say how many batches it has: 'NoneType' object cannot be interpreted as an integer.\n"
+        "Unknown does not say how many batches it has: 'NoneType' object cannot be interpreted as an integer.\n"
         "  Give __len__ (or num_batches) a number; an endless source is written as a generator."
     )
+
+
+def test_a_dataset_whose_num_batches_is_none_is_an_endless_sequence():
+    class Endless(framework_class("PyDataset", "keras.src.trainers")):
+        num_batches = None
+
+    info = describe(Endless(), name="generator")
+    assert info.is_sequence
+    assert info.is_endless
 
 
 def test_a_length_that_raises_is_the_users_own_error():
