@@ -42,8 +42,10 @@ def fit_generator(
     Args:
         model: A built, compiled Keras model. It ends with the trained weights and optimizer state.
         generator: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches); a generator
-            object that was not started; or a function that returns a generator or iterator. A batch is
-            ``(inputs, targets)`` or ``(inputs, targets, sample_weights)``.
+            object or other iterator; or a function that returns one. A batch is ``(inputs, targets)`` or
+            ``(inputs, targets, sample_weights)``. It is sent to the producers. A generator that cannot be sent (it was
+            started, or holds an open file) runs in a thread of this process, with a warning, unless
+            `use_multiprocessing`; it ends at the last batch that was asked for, and the caller may go on with it.
         steps_per_epoch: Batches of an epoch. Required for a generator. For a Sequence the default is its length, read
             again for each pass; with a number, passes follow each other without regard to epochs.
         epochs: The final epoch: ``initial_epoch=3, epochs=5`` trains epochs 3 and 4.

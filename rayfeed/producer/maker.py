@@ -117,7 +117,7 @@ class Maker:
                         break
                     flats.append(self._checked(opened, batch, where))
                     del batch
-                    if offset + 1 < len(ticket.indices):
+                    if not self._is_sent_at_once(is_last=offset + 1 == len(ticket.indices)):
                         keep_as_made(flats[-1])
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - user code may raise anything
                 event = Failure.of(error, where)
@@ -145,13 +145,21 @@ class Maker:
             if opened is not None and (opened.version == ticket.version or not record.info.is_sequence):
                 return opened
             # A new object, never a change of the old one: another thread may still be making a batch with it.
-            if Path(record.directory).is_dir():
-                os.chdir(record.directory)  # relative paths mean what they mean to the caller, on one machine
-            source = open_source(unpack(state()), record.info)
+            source = self._load(record, state)
             schema = opened.schema if opened is not None else None
             opened = _Opened(record, source, ticket.version, schema)
             self._opened[ticket.stream] = opened
             return opened
+
+    def _load(self, record: SourceRecord, state: Any) -> SequenceSource | GeneratorSource:
+        """The source in the version of `state`, ready to run here."""
+        if Path(record.directory).is_dir():
+            os.chdir(record.directory)  # relative paths mean what they mean to the caller, on one machine
+        return open_source(unpack(state()), record.info)
+
+    def _is_sent_at_once(self, *, is_last: bool) -> bool:
+        """Whether a ticket's batch is written to the object store before user code runs again."""
+        return is_last
 
     @staticmethod
     def _next(source: SequenceSource | GeneratorSource, index: int) -> Any:

@@ -1,42 +1,33 @@
 r"""The thread that drives the windows: events in, instructions carried out.
 
-One conductor owns one pool of producers and any number of streams that share it (training and validation). Everything
-that happens to them is an event in one queue, and one thread, this one, handles them in turn; so windows and pool need
-no locks. Consumers stand at the other end of a queue per stream.
+One conductor owns one crew (a pool of producers, or the thread at home) and any number of streams that share it
+(training and validation). Everything that happens to them is an event in one queue, and one thread, this one, handles
+them in turn; so windows and crew need no locks. Consumers stand at the other end of a queue per stream.
 
-    pool ---Up, Down---------\                                  /--tickets--> producers
+    crew ---Up, Down---------\                                  /--tickets--> producers
     producers ---Answered-----+--> events --> window.answered --+
     consumers ---Consumed----/                  window.issue     \--batches--> stream.out --> consumer
-
-A ticket's answer is fetched by Ray's own thread the moment it is there (`future`), which pulls the frame to this node
-at once: a frame that reached this node survives its producer's node.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import queue
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import ray
-
 from rayfeed.errors import BatchError, InternalError, ProducerDiedError, RayfeedError
 from rayfeed.frame.codec import decode
-from rayfeed.options import ProducerOptions
-from rayfeed.producer.cluster import connection
-from rayfeed.producer.messages import Ended, Made, Payload, Raised, SourceRecord, Ticket
-from rayfeed.producer.placement import Claim
-from rayfeed.producer.pool import Down, Pool, Up, is_loss
+from rayfeed.producer.crew import Crew, CrewEvent, Down, Up
+from rayfeed.producer.messages import Answer, Ended, Made, Raised, SourceRecord, Ticket
+from rayfeed.producer.pool import is_loss
 from rayfeed.queue.canonical import CanonicalCopy
 from rayfeed.queue.events import Answered, Consumed, HookDone, NextPass, Stop, StreamClosed, StreamStarted
 from rayfeed.queue.lane_window import LaneWindow
 from rayfeed.queue.sequence_window import SequenceWindow
 from rayfeed.queue.stream import StreamState
-from rayfeed.queue.window import StreamFailed
+from rayfeed.queue.window import StreamFailed, Window
 from rayfeed.source.failure import Failure
 
 WATCH_INTERVAL_S = 1.0
@@ -47,32 +38,28 @@ JOIN_TIMEOUT_S = 30.0
 
 
 class Conductor:
-    """Drives one pool and its streams; see the module's docstring.
+    """Drives one crew and its streams; see the module's docstring.
 
     Args:
-        num_producers: Producers of the pool.
-        num_threads: Threads of each.
-        claim: What each claims of its node.
-        options: Restarts and deadlines.
+        make_crew: Gives the crew for the function that takes its events.
     """
 
-    def __init__(self, *, num_producers: int, num_threads: int, claim: Claim, options: ProducerOptions) -> None:
+    def __init__(self, make_crew: Callable[[Callable[[CrewEvent], None]], Crew]) -> None:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._pool = Pool(
-            num_producers=num_producers, num_threads=num_threads, claim=claim, options=options, post=self._post
-        )
-        self._connection = connection()
+        self._pool = make_crew(self._post)
         self._streams: dict[int, StreamState] = {}
         self._numbers = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="rayfeed-conductor", daemon=True)
 
-    def open_stream(self, record: SourceRecord, payload: bytes, make_window: Callable[[int], Any]) -> StreamState:
+    def open_stream(
+        self, record: SourceRecord, payload: bytes | None, make_window: Callable[[int], Window]
+    ) -> StreamState:
         """Add a stream; it makes nothing until `start_stream`. Called by the consumer's thread.
 
         Args:
             record: The stream's source.
-            payload: The source's cloudpickle bytes.
+            payload: The source's cloudpickle bytes; None where the crew has the source itself.
             make_window: Gives the stream's window for its number.
         """
         number, self._numbers = self._numbers, self._numbers + 1
@@ -80,14 +67,16 @@ class Conductor:
             number=number,
             record=record,
             window=make_window(number),
-            source_ref=ray.put(as_payload(payload)),
-            canonical=CanonicalCopy(number, record, payload, self._post) if record.info.has_epoch_end else None,
+            source_ref=None if payload is None else self._pool.store(payload),
+            canonical=None
+            if payload is None or not record.info.has_epoch_end
+            else CanonicalCopy(number, record, payload, self._post),
         )
         self._streams[number] = state
         return state
 
     def start(self) -> None:
-        """Start the producers and the thread."""
+        """Start the crew and the thread."""
         self._pool.start()
         self._thread.start()
 
@@ -128,6 +117,11 @@ class Conductor:
             self._events.put(event)
 
     @property
+    def num_threads(self) -> int:
+        """Batches that each producer makes at a time."""
+        return self._pool.num_threads
+
+    @property
     def num_lost(self) -> int:
         """Producers lost so far."""
         return self._pool.num_lost
@@ -148,7 +142,7 @@ class Conductor:
         except RayfeedError as error:
             self._fail_all(error)
         except BaseException as error:  # noqa: BLE001 - this thread is the only one that could report it
-            if connection() == self._connection:
+            if self._pool.is_connected():
                 failure = InternalError(f"the conductor's thread failed: {error!r}. Please report this.")
             else:
                 failure = _disconnected()
@@ -162,7 +156,7 @@ class Conductor:
             event = self._events.get(timeout=WATCH_INTERVAL_S)
         except queue.Empty:
             event = None
-        if connection() != self._connection and not isinstance(event, Stop):
+        if not isinstance(event, Stop) and not self._pool.is_connected():
             raise _disconnected()
         return event
 
@@ -300,7 +294,7 @@ class Conductor:
             case NextPass(length, payload):
                 if not isinstance(window, SequenceWindow):
                     raise InternalError(f"a hook ran for stream {state.number}, which has no passes")
-                state.source_ref = ray.put(as_payload(payload))
+                state.source_ref = self._pool.store(payload)
                 window.pass_ready(length)
                 self._pump(state)
 
@@ -319,19 +313,10 @@ class Conductor:
                 state.canonical.run_hook(pass_index)
 
     def _send(self, state: StreamState, worker: int, ticket: Ticket) -> None:
-        ref, life = self._pool.submit(worker, ticket, state.record, state.source_ref)
-
-        def on_done(future: concurrent.futures.Future[Any]) -> None:
-            error = future.exception()
-            answer = None if error is not None else future.result()
+        def on_done(life: int, answer: Answer | None, error: BaseException | None) -> None:
             self._post(Answered(state.number, worker, life, ticket, answer, error))
 
-        ref.future().add_done_callback(on_done)
-
-
-def as_payload(data: bytes) -> Payload:
-    """Bytes in a form that Ray hands over without a copy."""
-    return Payload(np.frombuffer(data, np.uint8))
+        self._pool.submit(worker, ticket, state.record, state.source_ref, on_done)
 
 
 def _disconnected() -> RayfeedError:

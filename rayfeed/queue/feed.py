@@ -10,9 +10,8 @@ from typing import Any, Self
 from rayfeed.batch import Batch
 from rayfeed.errors import FeedClosedError
 from rayfeed.options import ProducerOptions, StreamOptions, check_integer
-from rayfeed.queue.conductor import Conductor
 from rayfeed.queue.opening import open_streams, specify
-from rayfeed.queue.stream import Delivered, Stream
+from rayfeed.queue.stream import Delivered
 from rayfeed.queue.window import PassEnded, StreamEnded
 from rayfeed.stats import FeedStats
 
@@ -25,8 +24,9 @@ class Feed:
 
     Args:
         source: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches), a generator
-            object that was not started, or a function that returns a generator or iterator. It is sent to the
-            producers; with ``workers=0`` it runs here, in line.
+            object, or a function that returns a generator or iterator. It is sent to the producers; with ``workers=0``
+            it runs here, in line. A generator that cannot be sent (it was started, or holds an open file) runs in a
+            thread of this process, with a warning, unless `use_multiprocessing`.
         workers: Producers, or threads of one producer without `use_multiprocessing`; 0 for none.
         use_multiprocessing: Whether `workers` counts processes over the cluster. Each runs its own copy of a generator.
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
@@ -76,8 +76,9 @@ class Feed:
         )
         spec = specify(source, name="source", options=options, ships=workers > 0)
         self._copy = copy
-        conductor, (self._stream,) = open_streams([spec], producers or ProducerOptions())
-        self._finalizer = weakref.finalize(self, _close, self._stream, conductor)
+        opened = open_streams([spec], producers or ProducerOptions())
+        (self._stream,) = opened.streams
+        self._finalizer = weakref.finalize(self, opened.close)
         self._stream.start()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -142,10 +143,3 @@ class Feed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _close(stream: Stream, conductor: Conductor | None) -> None:
-    """What is left to do for a feed that is closed, or was dropped."""
-    stream.close()
-    if conductor is not None:
-        conductor.close()

@@ -1,7 +1,8 @@
 """From what a caller asked for to running streams.
 
 A `StreamSpec` says all there is to know of a stream and can be sent to another process: the caller makes it, with every
-check that can be made beforehand, and the process that consumes opens it. Streams opened together share one pool.
+check that can be made beforehand, and the process that consumes opens it. Streams opened together share one pool of
+producers; those whose source stays at home share the thread there.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ from typing import Any
 from rayfeed.errors import SourceError
 from rayfeed.options import ProducerOptions, StreamOptions
 from rayfeed.producer.cluster import ensure_ray
+from rayfeed.producer.home_pool import HomePool
+from rayfeed.producer.mailbox import Mailbox
 from rayfeed.producer.messages import SourceRecord
 from rayfeed.producer.placement import producer_claim
+from rayfeed.producer.pool import Pool
 from rayfeed.queue.conductor import Conductor
 from rayfeed.queue.inline import InlineStream
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
 from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
 from rayfeed.queue.stream import ProducedStream, Stream
+from rayfeed.queue.travel import pack_or_keep
 from rayfeed.queue.window import Bound, Window
 from rayfeed.source.seeding import root_seed
-from rayfeed.source.shipping import pack, unpack
+from rayfeed.source.shipping import unpack
 from rayfeed.source.stream import SourceInfo, describe
 
 
@@ -36,8 +41,9 @@ class StreamSpec:
         name: The caller's name for it.
         options: The caller's arguments.
         root: The root seed, drawn already where the caller gave none.
-        payload: The source's cloudpickle bytes; None where it runs in line in the caller's process.
+        payload: The source's cloudpickle bytes; None where it runs in the caller's process.
         source: The source itself, only there.
+        is_home: Whether a thread of the caller's process runs it.
         single: Whether a generator is one stream whatever the number of producers.
         max_passes: Passes wanted in all.
         max_batches: Batches wanted in all.
@@ -51,6 +57,7 @@ class StreamSpec:
     root: int
     payload: bytes | None
     source: Any = None
+    is_home: bool = False
     single: bool = False
     max_passes: int | None = None
     max_batches: int | None = None
@@ -124,14 +131,15 @@ def specify(
     info = describe(source, name=name)
     if info.is_sequence and not info.length:
         raise SourceError(f"{name} ({info.type_name}) is empty: its length is 0 batches.")
-    payload = pack(source, name=name) if ships else None
+    payload = pack_or_keep(source, name=name, info=info, options=options) if ships else None
     return StreamSpec(
         info=info,
         name=name,
         options=options,
         root=root_seed(options.seed),
         payload=payload,
-        source=None if ships else source,
+        source=source if payload is None else None,
+        is_home=ships and payload is None,
         single=single,
         max_passes=max_passes,
         max_batches=max_batches,
@@ -139,45 +147,80 @@ def specify(
     )
 
 
-def open_streams(specs: Sequence[StreamSpec], producers: ProducerOptions) -> tuple[Conductor | None, list[Stream]]:
-    """Open streams that share a pool of producers; in line where the first spec asks for no workers.
+@dataclass(frozen=True)
+class OpenStreams:
+    """Running streams, and what drives them.
+
+    Attributes:
+        streams: One per spec.
+        conductors: Of the producers, and of the thread at home; none for streams in line.
+    """
+
+    streams: list[Stream]
+    conductors: list[Conductor]
+
+    def abort(self) -> None:
+        """End all that makes batches; a consumer that waits for one gets an error. Called by any thread."""
+        for conductor in self.conductors:
+            conductor.close()
+
+    def close(self) -> None:
+        """End everything; may be called twice."""
+        for stream in self.streams:
+            stream.close()
+        self.abort()
+
+
+def open_streams(
+    specs: Sequence[StreamSpec], producers: ProducerOptions, *, mailbox: Mailbox | None = None
+) -> OpenStreams:
+    """Open streams; in line where the first spec asks for no workers.
 
     Args:
-        specs: The streams; the first one's options decide the pool.
+        specs: The streams. The options of the first that travels decide the pool.
         producers: What each producer needs.
-
-    Returns:
-        The conductor to close in the end (None where there are no producers), and a stream per spec.
+        mailbox: Where orders wait for the caller's process, where that is not this one.
 
     Raises:
         PlacementError: No node could ever hold a producer.
     """
-    options = specs[0].options
-    if options.workers == 0:
-        return None, [_open_inline(spec) for spec in specs]
-    ensure_ray()
-    # A generator's tickets must come in order, which takes a producer of one thread.
-    num_threads = options.num_threads if specs[0].info.is_sequence else 1
-    conductor = Conductor(
-        num_producers=options.num_producers,
-        num_threads=num_threads,
-        claim=producer_claim(producers, options.num_producers),
-        options=producers,
-    )
-    streams: list[Stream] = []
+    if specs[0].options.workers == 0:
+        return OpenStreams([_open_inline(spec) for spec in specs], [])
+    conductors: dict[bool, Conductor] = {}  # of the streams at home, or not
     for spec in specs:
-        payload = spec.payload if spec.payload is not None else pack(spec.source, name=spec.name)
-        state = conductor.open_stream(spec.record(), payload, _window_maker(spec, num_threads))
-        streams.append(
-            ProducedStream(
-                conductor,
-                state,
-                num_producers=options.num_producers,
-                num_workers=options.num_producers * num_threads,
-            )
+        if spec.is_home not in conductors:
+            conductors[spec.is_home] = _home_conductor(specs, mailbox) if spec.is_home else _pool(spec, producers)
+    streams = [_open_made(spec, conductors[spec.is_home]) for spec in specs]
+    for conductor in conductors.values():
+        conductor.start()
+    return OpenStreams(streams, list(conductors.values()))
+
+
+def _open_made(spec: StreamSpec, conductor: Conductor) -> Stream:
+    state = conductor.open_stream(spec.record(), spec.payload, _window_maker(spec, conductor.num_threads))
+    num_producers = 0 if spec.is_home else spec.options.num_producers
+    num_workers = max(num_producers, 1) * conductor.num_threads
+    return ProducedStream(conductor, state, num_producers=num_producers, num_workers=num_workers)
+
+
+def _pool(spec: StreamSpec, producers: ProducerOptions) -> Conductor:
+    ensure_ray()
+    num_producers = spec.options.num_producers
+    claim = producer_claim(producers, num_producers)
+    # A generator's tickets must come in order, which takes a producer of one thread.
+    num_threads = spec.options.num_threads if spec.info.is_sequence else 1
+    return Conductor(
+        lambda post: Pool(
+            num_producers=num_producers, num_threads=num_threads, claim=claim, options=producers, post=post
         )
-    conductor.start()
-    return conductor, streams
+    )
+
+
+def _home_conductor(specs: Sequence[StreamSpec], mailbox: Mailbox | None) -> Conductor:
+    if mailbox is not None:
+        return Conductor(lambda post: HomePool(mailbox, None, post))
+    sources = {spec.name: spec.source for spec in specs if spec.is_home}
+    return Conductor(lambda post: HomePool(Mailbox(), sources, post))
 
 
 def _open_inline(spec: StreamSpec) -> InlineStream:

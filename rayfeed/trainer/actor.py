@@ -16,9 +16,10 @@ import ray
 
 from rayfeed.producer.messages import Opened
 from rayfeed.source.failure import Failure
+from rayfeed.trainer.home import MailboxHost
 
 if TYPE_CHECKING:  # Keras must not be imported before the backend is chosen
-    from rayfeed.queue.conductor import Conductor
+    from rayfeed.queue.opening import OpenStreams
     from rayfeed.trainer.callbacks import Tap
     from rayfeed.trainer.messages import Done, Failed, ProgressEvent, Request
 
@@ -26,7 +27,7 @@ PROGRESS_WAIT_S = 1.0
 """How long a call for progress waits for some, before it answers that there is none."""
 
 
-class TrainerHost:
+class TrainerHost(MailboxHost):
     """One trainer process.
 
     Args:
@@ -46,7 +47,7 @@ class TrainerHost:
         self._model: Any = None
         self._tap: Tap | None = None
         self._tap_is_there = threading.Event()
-        self._conductor: Conductor | None = None
+        self._streams: OpenStreams | None = None
         self._aborted = False
 
     def __repr__(self) -> str:
@@ -73,8 +74,8 @@ class TrainerHost:
     def abort(self) -> None:
         """End the running job's producers; the job then fails. Called when the caller gives up."""
         self._aborted = True
-        if self._conductor is not None:
-            self._conductor.close()
+        if self._streams is not None:
+            self._streams.abort()
 
     @ray.method(concurrency_group="work")
     def run(self, request: Request) -> Done | Failed:
@@ -101,7 +102,9 @@ class TrainerHost:
                     apply_state(self._model, request.model)
                 callbacks = unpack_callbacks(request.callbacks, self._model)
                 snapshot = Snapshot(callbacks, self._model)
-                result = run_job(request.job, self._model, callbacks, progress=tap, watch=self._watch)
+                result = run_job(
+                    request.job, self._model, callbacks, progress=tap, watch=self._watch, mailbox=self.mailbox
+                )
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller's to see
                 result = Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()})")
             began = snapshot is not None
@@ -115,10 +118,10 @@ class TrainerHost:
         )
         return Failed(result, left) if isinstance(result, Failure) else Done(result, left)
 
-    def _watch(self, conductor: Conductor | None) -> None:
-        self._conductor = conductor
-        if self._aborted and conductor is not None:
-            conductor.close()
+    def _watch(self, streams: OpenStreams | None) -> None:
+        self._streams = streams
+        if self._aborted and streams is not None:
+            streams.abort()
 
 
 def _told(caught: list[warnings.WarningMessage]) -> list[tuple[type[Warning], str]]:

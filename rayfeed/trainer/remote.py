@@ -19,6 +19,7 @@ from rayfeed.errors import InternalError, PlacementError, TrainerDiedError
 from rayfeed.options import TrainerOptions
 from rayfeed.producer.cluster import ensure_ray
 from rayfeed.producer.placement import describe_free, trainer_claim
+from rayfeed.trainer import home
 from rayfeed.trainer.actor import TrainerHost
 from rayfeed.trainer.carrying import apply_changes, pack_callbacks
 from rayfeed.trainer.core import run_job
@@ -71,7 +72,7 @@ class RemoteTrainer:
         settings: dict[str, Any] = {
             "max_restarts": 0,
             "max_task_retries": 0,
-            "concurrency_groups": {"work": 1, "control": 3},
+            "concurrency_groups": {"work": 1, "control": 3, "home": home.NUM_THREADS},
         }
         decorate: Any = ray.remote(**settings, **self._claim.actor_options())
         self._actor: Any = decorate(TrainerHost).remote(keras.backend.backend(), self._claim.num_gpus)
@@ -95,10 +96,13 @@ class RemoteTrainer:
         # The actor's model serves again only where architecture and compile arguments are what they were.
         is_same = packed.config == self._sent and packed.state.optimizer is not None
         model = packed.state if is_same else packed
-        request = Request(job, model, pack_callbacks(callbacks, self._model), str(Path.cwd()))
+        travelling, staying = home.leave_home(job)
+        request = Request(travelling, model, pack_callbacks(callbacks, self._model), str(Path.cwd()))
         self._wait_until_open()
         running = None
+        thread = home.Home(self._actor, staying)
         try:
+            thread.start()
             running = self._actor.run.remote(request)
             answer = self._follow(running, ProgressBar(job))
         except RayActorError as error:
@@ -111,6 +115,8 @@ class RemoteTrainer:
         except BaseException:
             self._abort(running, callbacks)
             raise
+        finally:
+            thread.close()
         self._sent = packed.config
         self._take_home(answer, callbacks)
         for category, message in answer.left.warnings:

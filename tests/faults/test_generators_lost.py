@@ -74,7 +74,8 @@ def test_a_producer_lost_before_its_copy_began_is_replaced_or_an_error(max_resta
     """Streams of a trainer wait until they are wanted, such as validation; producers may die meanwhile."""
     options = StreamOptions(workers=2, use_multiprocessing=True)
     spec = specify(lambda: finite(3), name="validation_data", options=options, ships=True)
-    conductor, (stream,) = open_streams([spec], ProducerOptions(max_restarts=max_restarts))
+    opened = open_streams([spec], ProducerOptions(max_restarts=max_restarts))
+    (conductor,), (stream,) = opened.conductors, opened.streams
     try:
         wait_until(lambda: len(conductor._pool.working()) == 2, "the producers do not start")
         os.kill(producer_pids()[0], signal.SIGKILL)
@@ -88,5 +89,4 @@ def test_a_producer_lost_before_its_copy_began_is_replaced_or_an_error(max_resta
             ):
                 numbers_of(stream.next_item().batch() for _ in range(6))
     finally:
-        stream.close()
-        conductor.close()
+        opened.close()
