@@ -79,6 +79,10 @@ class Crew(Protocol):
         """Take note of a lost member and replace it while its restarts last; False if it is of an earlier life."""
         ...
 
+    def renew(self) -> None:
+        """A new call begins: restarts, and the deadline for starting, count from here."""
+        ...
+
     def check_start(self, needed: Collection[int]) -> None:
         """Raise `PlacementError` when a member's deadline for starting has passed, and the streams need it.
 

@@ -47,7 +47,7 @@ class HomeMaker(Maker):
         for stream in list(self._opened):
             self.close_stream(stream)
 
-    def _load(self, record: SourceRecord, state: Any) -> SequenceSource | GeneratorSource:
+    def _load(self, record: SourceRecord, version: int, state: Any) -> SequenceSource | GeneratorSource:
         return open_source(self._sources[record.name], record.info, is_lent=True)
 
     def _is_sent_at_once(self, *, is_last: bool) -> bool:

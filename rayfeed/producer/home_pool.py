@@ -62,6 +62,9 @@ class HomePool:
         """Never: where its process ends, so does the consumer's."""
         raise InternalError(f"the thread at home was reported lost: {event.error!r}")
 
+    def renew(self) -> None:
+        """There is nothing to count."""
+
     def check_start(self, needed: Collection[int]) -> None:
         """It needs no place."""
 

@@ -14,8 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rayfeed.producer.messages import Answer, Raised, Run, SourceRecord, Ticket
+from rayfeed.producer.messages import Answer, Ended, Raised, Run, SourceRecord, Ticket
 from rayfeed.source.failure import Failure
+
+NO_RUN = Run(None, 0, 0.0, 0.0, asked=False)
+"""No batch, made in no time."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,13 @@ class Mailbox:
             on_answer(_raised(failure))
 
     def drop_stream(self, stream: int) -> None:
-        """Take back the orders of a stream that were not taken yet."""
+        """Take back the orders of a stream that were not taken yet: they end without a batch."""
         with self._changed:
-            for order in [order for order in self._waiting if order.ticket.stream == stream]:
-                self._waiting.remove(order)
-                del self._out[order.key]
+            dropped = [order for order in self._waiting if order.ticket.stream == stream]
+            self._waiting = [order for order in self._waiting if order.ticket.stream != stream]
+            told = [self._out.pop(order.key) for order in dropped]
+        for on_answer in told:
+            on_answer(Ended(NO_RUN))
 
     def close(self) -> None:
         """Wake the thread at home, for the last time; drop what is on its way. May be called twice."""
@@ -112,4 +117,4 @@ class Mailbox:
 
 
 def _raised(failure: Failure) -> Raised:
-    return Raised(Run(None, 0, 0.0, 0.0, asked=False), failure)
+    return Raised(NO_RUN, failure)

@@ -57,6 +57,7 @@ class _Member:
 
     worker: int
     life: int = 0
+    restarts: int = 0  # used by the present call
     state: State = State.WAITING
     since: float = 0.0
     actor: Any = None
@@ -150,6 +151,7 @@ class Pool:
         """Let producers that work forget a stream's source."""
         for member in self._members:
             if member.state is State.WORKING:
+                member.actor.drop_stream.remote(stream)
                 member.actor.close_stream.remote(stream)
 
     def on_up(self, event: Up) -> bool:
@@ -172,20 +174,28 @@ class Pool:
         self.num_lost += 1
         ray.kill(member.actor)  # a producer that is cut off, or whose answer is lost, may live: it must not go on
         described = str(member)
-        if member.life >= self._options.max_restarts:
+        if member.restarts >= self._options.max_restarts:
             member.state, member.actor = State.GONE, None
             if all(other.state is State.GONE for other in self._members):
                 raise ProducerDiedError(
                     f"{described} died, and it was the last one: {event.error}\n"
-                    f"  Not replaced: {member.life} of {self._options.max_restarts} restarts are used "
+                    f"  Not replaced: {member.restarts} of {self._options.max_restarts} restarts are used "
                     "(ProducerOptions.max_restarts).\n"
                     "  A process that dies without a Python error was often killed for its memory: raise "
                     "ProducerOptions.memory or use smaller batches."
                 ) from event.error
             return True
         member.life += 1
+        member.restarts += 1
         self._launch(member)
         return True
+
+    def renew(self) -> None:
+        """A new call begins: restarts, and the deadline for starting, count from here."""
+        for member in self._members:
+            member.restarts = 0
+            if member.state is State.WAITING:
+                member.since = time.monotonic()
 
     def check_start(self, needed: Collection[int]) -> None:
         """Raise `PlacementError` when a producer's deadline for starting has passed, and the streams need it.

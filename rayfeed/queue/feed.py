@@ -10,7 +10,8 @@ from typing import Any, Self
 from rayfeed.batch import Batch
 from rayfeed.errors import FeedClosedError
 from rayfeed.options import ProducerOptions, StreamOptions, check_integer
-from rayfeed.queue.opening import open_streams, specify
+from rayfeed.queue.keeping import Keeper
+from rayfeed.queue.opening import OpenStreams, open_streams, specify
 from rayfeed.queue.stream import Delivered
 from rayfeed.queue.window import PassEnded, StreamEnded
 from rayfeed.stats import FeedStats
@@ -76,9 +77,14 @@ class Feed:
         )
         spec = specify(source, name="source", options=options, ships=workers > 0)
         self._copy = copy
-        opened = open_streams([spec], producers or ProducerOptions())
+        keeper = Keeper(knows_sources=False)
+        try:
+            opened = open_streams([spec], producers or ProducerOptions(), keeper=keeper)
+        except BaseException:
+            keeper.close()
+            raise
         (self._stream,) = opened.streams
-        self._finalizer = weakref.finalize(self, opened.close)
+        self._finalizer = weakref.finalize(self, _close, opened)
         self._stream.start()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -143,3 +149,9 @@ class Feed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _close(opened: OpenStreams) -> None:
+    """What is left to do for a feed that is closed, or was dropped."""
+    opened.close()
+    opened.keeper.close()

@@ -7,6 +7,7 @@ producers; those whose source stays at home share the thread there.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +15,12 @@ from typing import Any
 
 from rayfeed.errors import SourceError
 from rayfeed.options import ProducerOptions, StreamOptions
-from rayfeed.producer.cluster import ensure_ray
 from rayfeed.producer.home_pool import HomePool
 from rayfeed.producer.mailbox import Mailbox
 from rayfeed.producer.messages import SourceRecord
-from rayfeed.producer.placement import producer_claim
-from rayfeed.producer.pool import Pool
 from rayfeed.queue.conductor import Conductor
 from rayfeed.queue.inline import InlineStream
+from rayfeed.queue.keeping import Demand, Keeper
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
 from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
 from rayfeed.queue.stream import ProducedStream, Stream
@@ -69,8 +68,17 @@ class StreamSpec:
         """Copies of a generator that run."""
         return 1 if self.single else max(self.options.num_producers, 1)
 
-    def record(self) -> SourceRecord:
-        """The stream's source, for producers."""
+    def digest(self) -> bytes | None:
+        """Tells a Sequence that travels from every other; None for what producers do not know again."""
+        return hashlib.sha256(self.payload).digest() if self.info.is_sequence and self.payload is not None else None
+
+    def record(self, digest: bytes | None = None, call_digests: frozenset[bytes] = frozenset()) -> SourceRecord:
+        """The stream's source, for producers.
+
+        Args:
+            digest: The stream's, where producers shall know it again.
+            call_digests: Those of all streams of the call.
+        """
         return SourceRecord(
             info=self.info,
             name=self.name,
@@ -79,6 +87,8 @@ class StreamSpec:
             bare_inputs=self.options.bare_inputs,
             num_lanes=self.options.num_producers if self.info.is_sequence else self.num_lanes,
             directory=self.directory,
+            digest=digest,
+            call_digests=call_digests,
         )
 
     def plan(self, num_threads: int) -> SequencePlan | LanePlan:
@@ -153,73 +163,77 @@ class OpenStreams:
 
     Attributes:
         streams: One per spec.
-        conductors: Of the producers, and of the thread at home; none for streams in line.
+        keeper: Has the pool of producers, which may serve other calls later.
+        home: Drives the thread at home, where there is one.
     """
 
     streams: list[Stream]
-    conductors: list[Conductor]
+    keeper: Keeper
+    home: Conductor | None
 
     def abort(self) -> None:
         """End all that makes batches; a consumer that waits for one gets an error. Called by any thread."""
-        for conductor in self.conductors:
-            conductor.close()
+        self.keeper.close()
+        if self.home is not None:
+            self.home.close()
 
     def close(self) -> None:
-        """End everything; may be called twice."""
+        """End the streams, and the thread at home; the producers stay with their keeper. May be called twice."""
         for stream in self.streams:
             stream.close()
-        self.abort()
+        if self.home is not None:
+            self.home.close()
 
 
 def open_streams(
-    specs: Sequence[StreamSpec], producers: ProducerOptions, *, mailbox: Mailbox | None = None
+    specs: Sequence[StreamSpec], producers: ProducerOptions, *, keeper: Keeper, mailbox: Mailbox | None = None
 ) -> OpenStreams:
     """Open streams; in line where the first spec asks for no workers.
 
     Args:
         specs: The streams. The options of the first that travels decide the pool.
         producers: What each producer needs.
+        keeper: Where the pool comes from.
         mailbox: Where orders wait for the caller's process, where that is not this one.
 
     Raises:
         PlacementError: No node could ever hold a producer.
     """
     if specs[0].options.workers == 0:
-        return OpenStreams([_open_inline(spec) for spec in specs], [])
-    conductors: dict[bool, Conductor] = {}  # of the streams at home, or not
-    for spec in specs:
-        if spec.is_home not in conductors:
-            conductors[spec.is_home] = _home_conductor(specs, mailbox) if spec.is_home else _pool(spec, producers)
-    streams = [_open_made(spec, conductors[spec.is_home]) for spec in specs]
-    for conductor in conductors.values():
-        conductor.start()
-    return OpenStreams(streams, list(conductors.values()))
+        return OpenStreams([_open_inline(spec) for spec in specs], keeper, None)
+    travelling = [spec for spec in specs if not spec.is_home]
+    staying = [spec for spec in specs if spec.is_home]
+    pool = keeper.conductor(_demand(travelling[0], producers)) if travelling else None
+    home = _home_conductor(staying, mailbox) if staying else None
+    digests = [spec.digest() if keeper.knows_sources else None for spec in specs]
+    known = frozenset(digest for digest in digests if digest is not None)
+    streams: list[Stream] = []
+    for spec, digest in zip(specs, digests, strict=True):
+        conductor = home if spec.is_home else pool
+        if conductor is not None:
+            streams.append(_open_made(spec, spec.record(digest, known), conductor))
+    if home is not None:
+        home.start()
+    return OpenStreams(streams, keeper, home)
 
 
-def _open_made(spec: StreamSpec, conductor: Conductor) -> Stream:
-    state = conductor.open_stream(spec.record(), spec.payload, _window_maker(spec, conductor.num_threads))
+def _open_made(spec: StreamSpec, record: SourceRecord, conductor: Conductor) -> Stream:
+    state = conductor.open_stream(record, spec.payload, _window_maker(spec, conductor.num_threads))
     num_producers = 0 if spec.is_home else spec.options.num_producers
     num_workers = max(num_producers, 1) * conductor.num_threads
     return ProducedStream(conductor, state, num_producers=num_producers, num_workers=num_workers)
 
 
-def _pool(spec: StreamSpec, producers: ProducerOptions) -> Conductor:
-    ensure_ray()
-    num_producers = spec.options.num_producers
-    claim = producer_claim(producers, num_producers)
+def _demand(spec: StreamSpec, producers: ProducerOptions) -> Demand:
     # A generator's tickets must come in order, which takes a producer of one thread.
     num_threads = spec.options.num_threads if spec.info.is_sequence else 1
-    return Conductor(
-        lambda post: Pool(
-            num_producers=num_producers, num_threads=num_threads, claim=claim, options=producers, post=post
-        )
-    )
+    return Demand(spec.options.num_producers, num_threads, producers)
 
 
 def _home_conductor(specs: Sequence[StreamSpec], mailbox: Mailbox | None) -> Conductor:
     if mailbox is not None:
         return Conductor(lambda post: HomePool(mailbox, None, post))
-    sources = {spec.name: spec.source for spec in specs if spec.is_home}
+    sources = {spec.name: spec.source for spec in specs}
     return Conductor(lambda post: HomePool(Mailbox(), sources, post))
 
 

@@ -1,7 +1,7 @@
 """The Ray actor that holds the model. It hosts `run_job`, and adds only process matters.
 
 Group "work" runs one job at a time; "control" answers meanwhile: progress, abort. The model stays here between jobs of
-one `rayfeed.Trainer`; each job brings the caller's weights and takes the new ones home.
+one `rayfeed.Trainer`, and so do the producers; each job brings the caller's weights and takes the new ones home.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from rayfeed.producer.messages import Opened
+from rayfeed.queue.keeping import Keeper
 from rayfeed.source.failure import Failure
 from rayfeed.trainer.home import MailboxHost
 
@@ -48,7 +49,7 @@ class TrainerHost(MailboxHost):
         self._tap: Tap | None = None
         self._tap_is_there = threading.Event()
         self._streams: OpenStreams | None = None
-        self._aborted = False
+        self._keeper = Keeper()
 
     def __repr__(self) -> str:
         return "rayfeed.Trainer"
@@ -73,9 +74,14 @@ class TrainerHost(MailboxHost):
     @ray.method(concurrency_group="control")
     def abort(self) -> None:
         """End the running job's producers; the job then fails. Called when the caller gives up."""
-        self._aborted = True
         if self._streams is not None:
             self._streams.abort()
+        self._keeper.close()
+
+    @ray.method(concurrency_group="control")
+    def end_producers(self) -> None:
+        """End the producers that are kept for later jobs. Called once no other will come."""
+        self._keeper.close()
 
     @ray.method(concurrency_group="work")
     def run(self, request: Request) -> Done | Failed:
@@ -103,7 +109,13 @@ class TrainerHost(MailboxHost):
                 callbacks = unpack_callbacks(request.callbacks, self._model)
                 snapshot = Snapshot(callbacks, self._model)
                 result = run_job(
-                    request.job, self._model, callbacks, progress=tap, watch=self._watch, mailbox=self.mailbox
+                    request.job,
+                    self._model,
+                    callbacks,
+                    progress=tap,
+                    watch=self._watch,
+                    keeper=self._keeper,
+                    mailbox=self.mailbox,
                 )
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller's to see
                 result = Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()})")
@@ -120,7 +132,7 @@ class TrainerHost(MailboxHost):
 
     def _watch(self, streams: OpenStreams | None) -> None:
         self._streams = streams
-        if self._aborted and streams is not None:
+        if self._keeper.is_closed and streams is not None:  # the abort came first
             streams.abort()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from rayfeed.producer.mailbox import Mailbox
+from rayfeed.queue.keeping import Keeper
 from rayfeed.queue.opening import OpenStreams, StreamSpec, open_streams
 from rayfeed.queue.stream import Stream
 from rayfeed.trainer.adapter import FeedAdapter
@@ -32,6 +33,7 @@ def run_job(
     *,
     progress: keras.callbacks.Callback | None,
     watch: Watch,
+    keeper: Keeper,
     mailbox: Mailbox | None = None,
 ) -> Outcome:
     """Carry a job out.
@@ -42,13 +44,14 @@ def run_job(
         callbacks: The user's, in their order.
         progress: Draws or passes on the progress; None for none.
         watch: Learns of the streams.
+        keeper: Has the producers of the trainer's calls.
         mailbox: Where orders wait for sources in the caller's process, where that is not this one.
 
     Raises:
         Exception: What the source, a callback or the model raised.
     """
     specs = [job.stream] + ([job.validation] if job.validation is not None else [])
-    with _opened(specs, job, watch, mailbox) as streams:
+    with _opened(specs, job, watch, keeper, mailbox) as streams:
         slices = Slices(streams[0], steps=job.steps, first_length=_pass_length(job.stream))
         adapter = FeedAdapter(
             slices,
@@ -138,8 +141,10 @@ def _container(
 
 
 @contextlib.contextmanager
-def _opened(specs: list[StreamSpec], job: Job, watch: Watch, mailbox: Mailbox | None) -> Iterator[list[Stream]]:
-    opened = open_streams(specs, job.producers, mailbox=mailbox)
+def _opened(
+    specs: list[StreamSpec], job: Job, watch: Watch, keeper: Keeper, mailbox: Mailbox | None
+) -> Iterator[list[Stream]]:
+    opened = open_streams(specs, job.producers, keeper=keeper, mailbox=mailbox)
     watch(opened)
     try:
         yield opened.streams

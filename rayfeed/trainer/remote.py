@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rayfeed.errors import InternalError, PlacementError, TrainerDiedError
 from rayfeed.options import TrainerOptions
 from rayfeed.producer.cluster import ensure_ray
 from rayfeed.producer.placement import describe_free, trainer_claim
+from rayfeed.queue.keeping import Keeper
 from rayfeed.trainer import home
 from rayfeed.trainer.actor import TrainerHost
 from rayfeed.trainer.carrying import apply_changes, pack_callbacks
@@ -28,6 +30,10 @@ from rayfeed.trainer.transport import apply_state, pack_model
 
 ABORT_TIMEOUT_S = 10.0
 """How long a trainer whose job is given up may take to end its producers; then its process is ended, they with it."""
+
+PRODUCERS_TIMEOUT_S = 30.0
+"""How long a trainer may take to end its producers, before its own process is ended; mostly a moment, but longer where
+their node was lost."""
 
 START_WATCH_S = 1.0
 """How often the start's deadline is looked at."""
@@ -42,14 +48,17 @@ class LocalTrainer:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
+        self._keeper = Keeper()
+        self._finalizer = weakref.finalize(self, self._keeper.close)
 
     def run(self, job: Job, callbacks: list[keras.callbacks.Callback]) -> Outcome:
         """Carry out one job."""
         progress = keras.callbacks.ProgbarLogger() if job.verbose else None
-        return run_job(job, self._model, callbacks, progress=progress, watch=lambda _: None)
+        return run_job(job, self._model, callbacks, progress=progress, watch=lambda _: None, keeper=self._keeper)
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """End the producers and wait until they are gone; may be called twice."""
+        self._finalizer()
 
 
 class RemoteTrainer:
@@ -141,6 +150,8 @@ class RemoteTrainer:
         """End the actor and wait until it is gone; may be called twice."""
         actor, self._actor = self._actor, None
         if actor is not None and ray.is_initialized():
+            if self._is_open:  # its producers first: those of a process that was killed end when Ray finds it dead
+                ray.wait([actor.end_producers.remote()], timeout=PRODUCERS_TIMEOUT_S)
             ray.kill(actor)
             ray.wait([self._held], timeout=ABORT_TIMEOUT_S)
 

@@ -119,11 +119,12 @@ def test_after_a_failure_every_order_raises_it_also_later_ones():
 
 
 def test_the_orders_of_a_closed_stream_are_taken_back():
-    box = Mailbox()
+    box, found = Mailbox(), []
     for number in range(4):
-        box.post(ticket(number, stream=number % 2), None, pytest.fail)
+        box.post(ticket(number, stream=number % 2), None, found.append)
     box.drop_stream(0)
     assert [order.ticket.number for order in box.take(0)] == [1, 3]
+    assert found == [Ended(NOTHING.run)] * 2
 
 
 def test_a_closed_mailbox_wakes_who_waits_and_drops_what_comes_late():
