@@ -46,8 +46,11 @@ def fit_generator(
             model is the result's ``model``.
         generator: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches, such as a
             Keras ``PyDataset``, whose own ``workers`` are not used, an ``ImageDataGenerator.flow``, or a torch data set
-            of whole batches); a generator object that was not started, or another iterator; or a function that returns
-            one. A batch is ``(inputs, targets)`` or ``(inputs, targets, sample_weights)``, of arrays or tensors.
+            of whole batches); a generator object or other iterator; or a function that returns one. A batch is
+            ``(inputs, targets)`` or ``(inputs, targets, sample_weights)``, of arrays or tensors. It is sent to the
+            producers. A generator that cannot be sent (it was started, or holds an open file) runs in a thread of this
+            process, with a warning, unless `use_multiprocessing`; it ends at the last batch that was asked for, and the
+            caller may go on with it.
         steps_per_epoch: Batches of an epoch. Required for a generator. For a Sequence the default is its length, read
             again for each pass; with a number, passes follow each other without regard to epochs.
         epochs: The final epoch: ``initial_epoch=3, epochs=5`` trains epochs 3 and 4.

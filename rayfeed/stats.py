@@ -16,14 +16,15 @@ class FeedStats:
     Attributes:
         batches: Batches delivered to the consumer.
         bytes: Bytes of their arrays.
-        frames: Objects they travelled in (0 when the source runs in line).
+        frames: Frames they came in (0 when the source runs in line).
         wait_s: Seconds the consumer waited for a batch, the first one included.
         first_wait_s: Seconds of `wait_s` before the first batch: starting producers, opening the source, making one.
         run_s: Seconds from opening the stream to now, or to its end.
         produce_s: Seconds spent in the source's own code, summed over workers.
         encode_s: Seconds spent laying batches into frames, summed over workers.
-        num_producers: Producer processes the stream asked for (0 when the source runs in line).
-        num_workers: Workers the stream asked for: processes times threads.
+        num_producers: Producer processes the stream asked for (0 when the source runs in line, or in a thread of the
+            caller's process).
+        num_workers: Workers the stream asked for: processes times threads; 1 for the thread of the caller's process.
         lost_producers: Producers that died while the stream ran.
         remade_tickets: Tickets that were issued again because their producer died.
     """
@@ -50,7 +51,7 @@ class FeedStats:
     def __str__(self) -> str:
         place = f"{self.num_producers} producers" if self.num_producers != 1 else "1 producer"
         if self.num_producers == 0:
-            place = "the source in line"
+            place = "the source in line" if self.num_workers == 0 else "a thread of the caller's process"
         waited_s = self.wait_s - self.first_wait_s
         return (
             f"{self.batches} batches ({self.bytes / 1e6:.1f} MB) from {place}: first batch after "

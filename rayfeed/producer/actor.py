@@ -63,6 +63,11 @@ class Producer:
 
         return self._maker.make(ticket, record, fetch)
 
+    @ray.method(concurrency_group="control")
+    def drop_stream(self, stream: int) -> None:
+        """Skip what is left of a stream's tickets, also of the one that is being made; `close_stream` follows."""
+        self._maker.drop_stream(stream)
+
     @ray.method(concurrency_group="data")
     def close_stream(self, stream: int) -> None:
         """Let go of a stream's source. Called once per stream by the pool, after its last ticket."""

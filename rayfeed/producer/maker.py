@@ -40,6 +40,7 @@ class _Opened:
     version: int
     schema: FrameSchema | None = None
     asked: bool = False
+    has_raised: bool = False
 
 
 def keep_as_made(arrays: list[np.ndarray]) -> None:
@@ -74,6 +75,7 @@ class Maker:
         self.place = place
         self._opened: dict[int, _Opened] = {}
         self._closed: set[int] = set()
+        self._kept: dict[bytes, SequenceSource] = {}  # of closed streams, by their digests; as they came
         self._lock = threading.Lock()
 
     def make(self, ticket: Ticket, record: SourceRecord, state: Any) -> Answer:
@@ -106,6 +108,9 @@ class Maker:
             try:
                 opened = self._open(ticket, record, state)
                 for offset, index in enumerate(ticket.indices):
+                    if ticket.stream in self._closed:
+                        ended = True
+                        break
                     where = self._where(record, ticket, ticket.first + offset, index)
                     if record.seeded and record.info.is_sequence:
                         seed_batch(record.root, ticket.pass_index, index)
@@ -117,10 +122,12 @@ class Maker:
                         break
                     flats.append(self._checked(opened, batch, where))
                     del batch
-                    if offset + 1 < len(ticket.indices):
+                    if not self._is_sent_at_once(is_last=offset + 1 == len(ticket.indices)):
                         keep_as_made(flats[-1])
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - user code may raise anything
                 event = Failure.of(error, where)
+                if opened is not None:
+                    opened.has_raised = True
             if opened is not None and place is not None:
                 opened.asked = opened.asked or place.asked
         started = time.perf_counter()
@@ -131,11 +138,23 @@ class Maker:
             return Raised(run, event)
         return Ended(run) if ended else Made(run)
 
+    def drop_stream(self, stream: int) -> None:
+        """Make nothing more of a stream. Called from another thread than those that make batches."""
+        self._closed.add(stream)
+
     def close_stream(self, stream: int) -> None:
-        """Forget a stream's source; a generator runs its ``finally`` blocks."""
+        """Forget a stream's source; a generator runs its ``finally`` blocks, a Sequence as it came is kept."""
         with self._lock:
             self._closed.add(stream)
             opened = self._opened.pop(stream, None)
+            if (
+                opened is not None
+                and isinstance(opened.source, SequenceSource)
+                and opened.record.digest is not None
+                and opened.version == 0
+                and not opened.has_raised
+            ):
+                self._kept[opened.record.digest] = opened.source
         if opened is not None and isinstance(opened.source, GeneratorSource):
             opened.source.close()
 
@@ -145,13 +164,26 @@ class Maker:
             if opened is not None and (opened.version == ticket.version or not record.info.is_sequence):
                 return opened
             # A new object, never a change of the old one: another thread may still be making a batch with it.
-            if Path(record.directory).is_dir():
-                os.chdir(record.directory)  # relative paths mean what they mean to the caller, on one machine
-            source = open_source(unpack(state()), record.info)
+            source = self._load(record, ticket.version, state)
             schema = opened.schema if opened is not None else None
             opened = _Opened(record, source, ticket.version, schema)
             self._opened[ticket.stream] = opened
             return opened
+
+    def _load(self, record: SourceRecord, version: int, state: Any) -> SequenceSource | GeneratorSource:
+        """The source in this version, ready to run here."""
+        if Path(record.directory).is_dir():
+            os.chdir(record.directory)  # relative paths mean what they mean to the caller, on one machine
+        kept = self._kept.pop(record.digest, None) if record.digest is not None and version == 0 else None
+        if kept is not None:
+            return kept
+        # First: there may not be room for the sources of two calls.
+        self._kept = {digest: source for digest, source in self._kept.items() if digest in record.call_digests}
+        return open_source(unpack(state()), record.info)
+
+    def _is_sent_at_once(self, *, is_last: bool) -> bool:
+        """Whether a ticket's batch is written to the object store before user code runs again."""
+        return is_last
 
     @staticmethod
     def _next(source: SequenceSource | GeneratorSource, index: int) -> Any:

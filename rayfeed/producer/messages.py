@@ -57,6 +57,9 @@ class SourceRecord:
         bare_inputs: Whether a batch may be inputs alone.
         num_lanes: How many producers run a copy of it.
         directory: The caller's working directory.
+        digest: Of the source's bytes as the caller sent them, by which producers know a Sequence that they had before;
+            None where that is not wanted.
+        call_digests: The digests of all sources of the call: what producers keep of others is let go.
     """
 
     info: SourceInfo
@@ -66,6 +69,8 @@ class SourceRecord:
     bare_inputs: bool
     num_lanes: int
     directory: str
+    digest: bytes | None = None
+    call_digests: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 The pool lives in the feed's process and is used by one thread, its driver's. Ray's threads only post events to that
 driver: `Up` when a producer answers for the first time, `Down` when its process is known to be gone (a call that is
-never answered fails then, also for an idle producer). A producer has a number, its *worker*; a replacement has the same
-number and a new *life*, so that news of the dead one cannot be taken for news of the living.
+never answered fails then, also for an idle producer).
+
+A ticket's answer is fetched by Ray's own thread the moment it is there (`future`), which pulls the frame to this node
+at once: a frame that reached this node survives its producer's node.
 
     waiting --Up--> working --Down--> waiting (replaced) ... until max_restarts --> gone
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import numpy as np
 import ray
 from ray.exceptions import (
     ActorUnschedulableError,
@@ -32,32 +35,12 @@ from rayfeed.errors import PlacementError, ProducerDiedError
 from rayfeed.options import ProducerOptions
 from rayfeed.producer.actor import Producer
 from rayfeed.producer.cluster import connection
-from rayfeed.producer.messages import Opened, SourceRecord, Ticket
+from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
+from rayfeed.producer.messages import Opened, Payload, SourceRecord, Ticket
 from rayfeed.producer.placement import Claim, describe_free
 
 END_TIMEOUT_S = 10.0
 """How long the end of killed processes is waited for; Ray takes some milliseconds."""
-
-
-@dataclass(frozen=True)
-class Up:
-    """A producer took its place and answers."""
-
-    worker: int
-    life: int
-    opened: Opened
-
-
-@dataclass(frozen=True)
-class Down:
-    """A producer's process is gone, or never came."""
-
-    worker: int
-    life: int
-    error: BaseException
-
-
-PoolEvent = Up | Down
 
 
 class State(Enum):
@@ -74,6 +57,7 @@ class _Member:
 
     worker: int
     life: int = 0
+    restarts: int = 0  # used by the present call
     state: State = State.WAITING
     since: float = 0.0
     actor: Any = None
@@ -123,7 +107,7 @@ class Pool:
         num_threads: int,
         claim: Claim,
         options: ProducerOptions,
-        post: Callable[[PoolEvent], None],
+        post: Callable[[CrewEvent], None],
     ) -> None:
         self.num_threads = num_threads
         self.num_lost = 0
@@ -148,19 +132,26 @@ class Pool:
         for member in self._members:
             self._launch(member)
 
-    def submit(self, worker: int, ticket: Ticket, record: SourceRecord, state: Any) -> tuple[Any, int]:
-        """Send a ticket to a working producer.
+    def store(self, payload: bytes) -> Any:
+        """Put a source's bytes into the object store, whence each node fetches them once."""
+        return ray.put(Payload(np.frombuffer(payload, np.uint8)))  # an array: Ray hands it over without a copy
 
-        Returns:
-            The answer's reference, and the producer's life, to compare when the answer comes.
-        """
+    def submit(self, worker: int, ticket: Ticket, record: SourceRecord, state: Any, on_done: OnDone) -> None:
+        """Send a ticket to a working producer; `on_done` is called from Ray's thread."""
         member = self._members[worker]
-        return member.actor.make.remote(ticket, record, (state,)), member.life
+        life = member.life
+
+        def on_answer(future: concurrent.futures.Future[Any]) -> None:
+            error = future.exception()
+            on_done(life, None if error is not None else future.result(), error)
+
+        member.actor.make.remote(ticket, record, (state,)).future().add_done_callback(on_answer)
 
     def close_stream(self, stream: int) -> None:
         """Let producers that work forget a stream's source."""
         for member in self._members:
             if member.state is State.WORKING:
+                member.actor.drop_stream.remote(stream)
                 member.actor.close_stream.remote(stream)
 
     def on_up(self, event: Up) -> bool:
@@ -183,20 +174,28 @@ class Pool:
         self.num_lost += 1
         ray.kill(member.actor)  # a producer that is cut off, or whose answer is lost, may live: it must not go on
         described = str(member)
-        if member.life >= self._options.max_restarts:
+        if member.restarts >= self._options.max_restarts:
             member.state, member.actor = State.GONE, None
             if all(other.state is State.GONE for other in self._members):
                 raise ProducerDiedError(
                     f"{described} died, and it was the last one: {event.error}\n"
-                    f"  Not replaced: {member.life} of {self._options.max_restarts} restarts are used "
+                    f"  Not replaced: {member.restarts} of {self._options.max_restarts} restarts are used "
                     "(ProducerOptions.max_restarts).\n"
                     "  A process that dies without a Python error was often killed for its memory: raise "
                     "ProducerOptions.memory or use smaller batches."
                 ) from event.error
             return True
         member.life += 1
+        member.restarts += 1
         self._launch(member)
         return True
+
+    def renew(self) -> None:
+        """A new call begins: restarts, and the deadline for starting, count from here."""
+        for member in self._members:
+            member.restarts = 0
+            if member.state is State.WAITING:
+                member.since = time.monotonic()
 
     def check_start(self, needed: Collection[int]) -> None:
         """Raise `PlacementError` when a producer's deadline for starting has passed, and the streams need it.
@@ -216,6 +215,10 @@ class Pool:
                     f"ProducerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
                 )
 
+    def is_connected(self) -> bool:
+        """Whether this process still has the connection to Ray to which the producers belong."""
+        return connection() == self._connection
+
     def working(self) -> list[int]:
         """The producers that take tickets now."""
         return [member.worker for member in self._members if member.state is State.WORKING]
@@ -231,7 +234,7 @@ class Pool:
     def close(self) -> None:
         """End every producer process and wait until it is gone."""
         held = []
-        connected = connection() == self._connection
+        connected = self.is_connected()
         for member in self._members:
             if member.actor is not None and connected:
                 ray.kill(member.actor)

@@ -1,42 +1,44 @@
 r"""The thread that drives the windows: events in, instructions carried out.
 
-One conductor owns one pool of producers and any number of streams that share it (training and validation). Everything
-that happens to them is an event in one queue, and one thread, this one, handles them in turn; so windows and pool need
-no locks. Consumers stand at the other end of a queue per stream.
+One conductor owns one crew (a pool of producers, or the thread at home) and any number of streams that share it
+(training and validation). Everything that happens to them is an event in one queue, and one thread, this one, handles
+them in turn; so windows and crew need no locks. Consumers stand at the other end of a queue per stream.
 
-    pool ---Up, Down---------\                                  /--tickets--> producers
+    crew ---Up, Down---------\                                  /--tickets--> producers
     producers ---Answered-----+--> events --> window.answered --+
     consumers ---Consumed----/                  window.issue     \--batches--> stream.out --> consumer
-
-A ticket's answer is fetched by Ray's own thread the moment it is there (`future`), which pulls the frame to this node
-at once: a frame that reached this node survives its producer's node.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import queue
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import ray
-
-from rayfeed.errors import BatchError, InternalError, ProducerDiedError, RayfeedError
+from rayfeed.errors import BatchError, InternalError, RayfeedError
 from rayfeed.frame.codec import decode
-from rayfeed.options import ProducerOptions
-from rayfeed.producer.cluster import connection
-from rayfeed.producer.messages import Ended, Made, Payload, Raised, SourceRecord, Ticket
-from rayfeed.producer.placement import Claim
-from rayfeed.producer.pool import Down, Pool, Up, is_loss
+from rayfeed.producer.crew import Crew, CrewEvent, Down, Up
+from rayfeed.producer.messages import Answer, Ended, Made, Raised, SourceRecord, Ticket
+from rayfeed.producer.pool import is_loss
 from rayfeed.queue.canonical import CanonicalCopy
-from rayfeed.queue.events import Answered, Consumed, HookDone, NextPass, Stop, StreamClosed, StreamStarted
+from rayfeed.queue.events import (
+    Answered,
+    Consumed,
+    HookDone,
+    NextPass,
+    Settle,
+    Stop,
+    StreamClosed,
+    StreamOpened,
+    StreamStarted,
+)
 from rayfeed.queue.lane_window import LaneWindow
+from rayfeed.queue.losses import disconnected, fatal_loss
 from rayfeed.queue.sequence_window import SequenceWindow
 from rayfeed.queue.stream import StreamState
-from rayfeed.queue.window import StreamFailed
+from rayfeed.queue.window import StreamFailed, Window
 from rayfeed.source.failure import Failure
 
 WATCH_INTERVAL_S = 1.0
@@ -47,47 +49,44 @@ JOIN_TIMEOUT_S = 30.0
 
 
 class Conductor:
-    """Drives one pool and its streams; see the module's docstring.
+    """Drives one crew and its streams; see the module's docstring.
 
     Args:
-        num_producers: Producers of the pool.
-        num_threads: Threads of each.
-        claim: What each claims of its node.
-        options: Restarts and deadlines.
+        make_crew: Gives the crew for the function that takes its events.
     """
 
-    def __init__(self, *, num_producers: int, num_threads: int, claim: Claim, options: ProducerOptions) -> None:
+    def __init__(self, make_crew: Callable[[Callable[[CrewEvent], None]], Crew]) -> None:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._pool = Pool(
-            num_producers=num_producers, num_threads=num_threads, claim=claim, options=options, post=self._post
-        )
-        self._connection = connection()
+        self._pool = make_crew(self._post)
         self._streams: dict[int, StreamState] = {}
         self._numbers = 0
+        self._num_out = 0  # tickets without an answer, those of closed streams included
+        self._settling: list[threading.Event] = []
         self._closed = False
+        self.failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="rayfeed-conductor", daemon=True)
 
-    def open_stream(self, record: SourceRecord, payload: bytes, make_window: Callable[[int], Any]) -> StreamState:
+    def open_stream(
+        self, record: SourceRecord, payload: bytes | None, make_window: Callable[[int], Window]
+    ) -> StreamState:
         """Add a stream; it makes nothing until `start_stream`. Called by the consumer's thread.
 
         Args:
             record: The stream's source.
-            payload: The source's cloudpickle bytes.
+            payload: The source's cloudpickle bytes; None where the crew has the source itself.
             make_window: Gives the stream's window for its number.
         """
         number, self._numbers = self._numbers, self._numbers + 1
-        state = StreamState(
-            number=number,
-            record=record,
-            window=make_window(number),
-            source_ref=ray.put(as_payload(payload)),
-            canonical=CanonicalCopy(number, record, payload, self._post) if record.info.has_hooks else None,
-        )
-        self._streams[number] = state
+        canonical = source_ref = None
+        if payload is not None:
+            source_ref = self._pool.store(payload)
+            canonical = CanonicalCopy(number, record, payload, self._post) if record.info.has_hooks else None
+        state = StreamState(number, record, make_window(number), source_ref, canonical)
+        self._events.put(StreamOpened(state))
         return state
 
     def start(self) -> None:
-        """Start the producers and the thread."""
+        """Start the crew and the thread."""
         self._pool.start()
         self._thread.start()
 
@@ -103,6 +102,19 @@ class Conductor:
         """Drop a stream; its producers go on with others."""
         self._events.put(StreamClosed(number))
 
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until no stream is open and no producer works for one that was; whether that came in time.
+
+        What the crew counts for one call (restarts, waiting for a place) begins anew then.
+        """
+        settled = threading.Event()
+        self._events.put(Settle(settled))
+        return settled.wait(timeout_s)
+
+    def is_usable(self) -> bool:
+        """Whether streams may be opened: the thread runs, and no producer is lost for good."""
+        return self.is_alive() and not self._closed and self._pool.is_connected() and not self._pool.gone()
+
     def is_alive(self) -> bool:
         """Whether the thread runs; a consumer that waits asks, so that it never waits for a dead one."""
         return self._thread.is_alive()
@@ -116,7 +128,9 @@ class Conductor:
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(JOIN_TIMEOUT_S)
         while not self._events.empty():
-            self._events.get_nowait()  # answers that came too late hold frames
+            event = self._events.get_nowait()  # answers that came too late hold frames
+            if isinstance(event, StreamOpened):
+                event.state.release()
         # Only now: after a failure of the thread the consumer still reads what was delivered before it.
         for state in self._streams.values():
             state.release()
@@ -126,6 +140,11 @@ class Conductor:
         """Take an event from Ray's threads, or a hook's; after the end nobody wants it."""
         if not self._closed:
             self._events.put(event)
+
+    @property
+    def num_threads(self) -> int:
+        """Batches that each producer makes at a time."""
+        return self._pool.num_threads
 
     @property
     def num_lost(self) -> int:
@@ -141,17 +160,19 @@ class Conductor:
                     return
                 if event is not None:
                     self._handle(event)
+                    self._tell_settled()
                 # By the clock, not by idleness: one stream may be busy while another waits for its producer.
                 if time.monotonic() - watched >= WATCH_INTERVAL_S:
                     watched = time.monotonic()
-                    self._pool.check_start(self._awaited())
+                    if self._streams:  # between two calls nobody waits for a producer
+                        self._pool.check_start(self._awaited())
         except RayfeedError as error:
             self._fail_all(error)
         except BaseException as error:  # noqa: BLE001 - this thread is the only one that could report it
-            if connection() == self._connection:
+            if self._pool.is_connected():
                 failure = InternalError(f"the conductor's thread failed: {error!r}. Please report this.")
             else:
-                failure = _disconnected()
+                failure = disconnected()
             failure.__cause__ = error
             self._fail_all(failure)
         finally:
@@ -162,8 +183,8 @@ class Conductor:
             event = self._events.get(timeout=WATCH_INTERVAL_S)
         except queue.Empty:
             event = None
-        if connection() != self._connection and not isinstance(event, Stop):
-            raise _disconnected()
+        if not isinstance(event, Stop) and not self._pool.is_connected():
+            raise disconnected()
         return event
 
     def _awaited(self) -> set[int]:
@@ -174,7 +195,14 @@ class Conductor:
                 awaited |= state.window.awaited()
         return awaited
 
+    def _tell_settled(self) -> None:
+        if self._settling and not self._streams and not self._num_out:
+            self._pool.renew()
+            while self._settling:
+                self._settling.pop().set()
+
     def _fail_all(self, error: BaseException) -> None:
+        self.failure = error  # for streams that are opened, or looked at, after this
         for state in self._streams.values():
             state.out.put(StreamFailed(error))
 
@@ -199,15 +227,14 @@ class Conductor:
                 state = self._streams.get(stream)
                 if state is not None:
                     self._on_hook(state, event)
+            case StreamOpened(state):
+                self._streams[state.number] = state
+            case Settle(settled):
+                self._settling.append(settled)
             case StreamStarted(stream):
                 state = self._streams.get(stream)
                 if state is not None:
-                    state.started = True
-                    for worker in self._pool.working():
-                        state.window.worker_ready(worker, self._pool.num_threads)
-                    for worker in self._pool.gone():
-                        self._lose(state, worker, self._pool.describe(worker), None)
-                    self._pump(state)
+                    self._on_started(state)
             case StreamClosed(stream):
                 state = self._streams.pop(stream, None)
                 if state is not None:
@@ -216,7 +243,16 @@ class Conductor:
             case _:
                 raise InternalError(f"unknown event {event!r}")
 
+    def _on_started(self, state: StreamState) -> None:
+        state.started = True
+        for worker in self._pool.working():
+            state.window.worker_ready(worker, self._pool.num_threads)
+        for worker in self._pool.gone():
+            self._lose(state, worker, self._pool.describe(worker), None)
+        self._pump(state)
+
     def _on_answer(self, event: Answered) -> None:
+        self._num_out -= 1
         state = self._streams.get(event.stream)
         if state is None:
             return
@@ -270,24 +306,11 @@ class Conductor:
     def _lose(self, state: StreamState, worker: int, description: str, error: BaseException | None) -> None:
         """A stream goes on without a producer's present life, or cannot."""
         window = state.window
-        if isinstance(window, LaneWindow) and worker < len(window.lanes):
-            text = None
-            if window.breaks(worker):
-                text = (
-                    f"{description} died while it ran {state.record.name}, a generator "
-                    f"({state.record.info.type_name}); its position in the stream is lost.\n"
-                    "  A Sequence in its place would go on: its batches can be made again elsewhere."
-                )
-            elif worker in self._pool.gone() and not window.lanes[worker].has_begun:
-                text = (
-                    f"{description} died before it ran its copy of {state.record.name}, a generator "
-                    f"({state.record.info.type_name}), and all its restarts are used (ProducerOptions.max_restarts); "
-                    "no other producer makes that copy's batches."
-                )
-            if text is not None:
-                state.out.put(StreamFailed(_with_cause(ProducerDiedError(text), error)))
-                window.over = True
-                return
+        failure = fatal_loss(state, worker, description, error, is_gone=worker in self._pool.gone())
+        if failure is not None:
+            state.out.put(StreamFailed(failure))
+            window.over = True
+            return
         window.worker_lost(worker)
         self._pump(state)
 
@@ -300,7 +323,7 @@ class Conductor:
             case NextPass(length, payload):
                 if not isinstance(window, SequenceWindow):
                     raise InternalError(f"a hook ran for stream {state.number}, which has no passes")
-                state.source_ref = ray.put(as_payload(payload))
+                state.source_ref = self._pool.store(payload)
                 window.pass_ready(length)
                 self._pump(state)
 
@@ -319,28 +342,8 @@ class Conductor:
                 state.canonical.run_hooks(hooks)
 
     def _send(self, state: StreamState, worker: int, ticket: Ticket) -> None:
-        ref, life = self._pool.submit(worker, ticket, state.record, state.source_ref)
-
-        def on_done(future: concurrent.futures.Future[Any]) -> None:
-            error = future.exception()
-            answer = None if error is not None else future.result()
+        def on_done(life: int, answer: Answer | None, error: BaseException | None) -> None:
             self._post(Answered(state.number, worker, life, ticket, answer, error))
 
-        ref.future().add_done_callback(on_done)
-
-
-def as_payload(data: bytes) -> Payload:
-    """Bytes in a form that Ray hands over without a copy."""
-    return Payload(np.frombuffer(data, np.uint8))
-
-
-def _disconnected() -> RayfeedError:
-    return ProducerDiedError(
-        "this process' connection to Ray ended while a feed was open: its producers and their batches are gone.\n"
-        "  Close feeds before ray.shutdown()."
-    )
-
-
-def _with_cause(error: RayfeedError, cause: BaseException | None) -> RayfeedError:
-    error.__cause__ = cause
-    return error
+        self._num_out += 1
+        self._pool.submit(worker, ticket, state.record, state.source_ref, on_done)

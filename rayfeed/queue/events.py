@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayfeed.producer.messages import Ticket
 from rayfeed.source.failure import Failure
+
+if TYPE_CHECKING:  # a stream's canonical copy posts events
+    from rayfeed.queue.stream import StreamState
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,13 @@ class HookDone:
 
 
 @dataclass(frozen=True)
+class StreamOpened:
+    """A stream was added; it makes nothing yet."""
+
+    state: StreamState
+
+
+@dataclass(frozen=True)
 class StreamStarted:
     """A stream may make batches from now on."""
 
@@ -57,6 +68,13 @@ class StreamClosed:
     """A stream's consumer is gone."""
 
     stream: int
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Someone waits until no stream is open and every ticket was answered, also those of closed streams."""
+
+    settled: threading.Event
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any, Self
 from rayfeed.batch import Batch
 from rayfeed.errors import FeedClosedError
 from rayfeed.options import ProducerOptions, StreamOptions, check_integer
-from rayfeed.queue.conductor import Conductor
-from rayfeed.queue.opening import open_streams, specify
-from rayfeed.queue.stream import Delivered, Stream
+from rayfeed.queue.keeping import Keeper
+from rayfeed.queue.opening import OpenStreams, open_streams, specify
+from rayfeed.queue.stream import Delivered
 from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 from rayfeed.stats import FeedStats
 
@@ -25,8 +25,9 @@ class Feed:
 
     Args:
         source: A `rayfeed.Sequence` (or any object with ``__getitem__`` and ``__len__`` giving batches), a generator
-            object that was not started, or a function that returns a generator or iterator. It is sent to the
-            producers; with ``workers=0`` it runs here, in line.
+            object, or a function that returns a generator or iterator. It is sent to the producers; with ``workers=0``
+            it runs here, in line. A generator that cannot be sent (it was started, or holds an open file) runs in a
+            thread of this process, with a warning, unless `use_multiprocessing`.
         workers: Producers, or threads of one producer without `use_multiprocessing`; 0 for none.
         use_multiprocessing: Whether `workers` counts processes over the cluster. Each runs its own copy of a generator.
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
@@ -76,8 +77,14 @@ class Feed:
         )
         spec = specify(source, name="source", options=options, ships=workers > 0)
         self._copy = copy
-        conductor, (self._stream,) = open_streams([spec], producers or ProducerOptions())
-        self._finalizer = weakref.finalize(self, _close, self._stream, conductor)
+        keeper = Keeper(knows_sources=False)
+        try:
+            opened = open_streams([spec], producers or ProducerOptions(), keeper=keeper)
+        except BaseException:
+            keeper.close()
+            raise
+        (self._stream,) = opened.streams
+        self._finalizer = weakref.finalize(self, _close, opened)
         self._stream.start()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -146,8 +153,7 @@ class Feed:
         self.close()
 
 
-def _close(stream: Stream, conductor: Conductor | None) -> None:
+def _close(opened: OpenStreams) -> None:
     """What is left to do for a feed that is closed, or was dropped."""
-    stream.close()
-    if conductor is not None:
-        conductor.close()
+    opened.close()
+    opened.keeper.close()

@@ -1,11 +1,13 @@
 """From what a caller asked for to running streams.
 
 A `StreamSpec` says all there is to know of a stream and can be sent to another process: the caller makes it, with every
-check that can be made beforehand, and the process that consumes opens it. Streams opened together share one pool.
+check that can be made beforehand, and the process that consumes opens it. Streams opened together share one pool of
+producers; those whose source stays at home share the thread there.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,18 +15,20 @@ from typing import Any
 
 from rayfeed.errors import SourceError
 from rayfeed.options import ProducerOptions, StreamOptions
-from rayfeed.producer.cluster import ensure_ray
+from rayfeed.producer.home_pool import HomePool
+from rayfeed.producer.mailbox import Mailbox
 from rayfeed.producer.messages import SourceRecord
-from rayfeed.producer.placement import producer_claim
 from rayfeed.queue.conductor import Conductor
 from rayfeed.queue.inline import InlineStream
+from rayfeed.queue.keeping import Demand, Keeper
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
 from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
 from rayfeed.queue.stream import ProducedStream, Stream
+from rayfeed.queue.travel import pack_or_keep
 from rayfeed.queue.window import Bound, Window
 from rayfeed.source.image_iterator import settled
 from rayfeed.source.seeding import root_seed
-from rayfeed.source.shipping import pack, unpack
+from rayfeed.source.shipping import unpack
 from rayfeed.source.stream import SourceInfo, describe
 
 
@@ -37,8 +41,9 @@ class StreamSpec:
         name: The caller's name for it.
         options: The caller's arguments.
         root: The root seed, drawn already where the caller gave none.
-        payload: The source's cloudpickle bytes; None where it runs in line in the caller's process.
+        payload: The source's cloudpickle bytes; None where it runs in the caller's process.
         source: The source itself, only there.
+        is_home: Whether a thread of the caller's process runs it.
         single: Whether a generator is one stream whatever the number of producers.
         max_passes: Passes wanted in all.
         max_batches: Batches wanted in all.
@@ -52,6 +57,7 @@ class StreamSpec:
     root: int
     payload: bytes | None
     source: Any = None
+    is_home: bool = False
     single: bool = False
     max_passes: int | None = None
     max_batches: int | None = None
@@ -63,8 +69,17 @@ class StreamSpec:
         """Copies of a generator that run."""
         return 1 if self.single else max(self.options.num_producers, 1)
 
-    def record(self) -> SourceRecord:
-        """The stream's source, for producers."""
+    def digest(self) -> bytes | None:
+        """Tells a Sequence that travels from every other; None for what producers do not know again."""
+        return hashlib.sha256(self.payload).digest() if self.info.is_sequence and self.payload is not None else None
+
+    def record(self, digest: bytes | None = None, call_digests: frozenset[bytes] = frozenset()) -> SourceRecord:
+        """The stream's source, for producers.
+
+        Args:
+            digest: The stream's, where producers shall know it again.
+            call_digests: Those of all streams of the call.
+        """
         return SourceRecord(
             info=self.info,
             name=self.name,
@@ -73,6 +88,8 @@ class StreamSpec:
             bare_inputs=self.options.bare_inputs,
             num_lanes=self.options.num_producers if self.info.is_sequence else self.num_lanes,
             directory=self.directory,
+            digest=digest,
+            call_digests=call_digests,
         )
 
     def plan(self, num_threads: int) -> SequencePlan | LanePlan:
@@ -130,14 +147,15 @@ def specify(
     source = settled(source, root if options.seed is not None else None)
     if info.is_sequence and info.is_endless and options.shuffle:
         raise SourceError(f"{name} ({info.type_name}) cannot be shuffled: it is endless (its num_batches is None).")
-    payload = pack(source, name=name) if ships else None
+    payload = pack_or_keep(source, name=name, info=info, options=options) if ships else None
     return StreamSpec(
         info=info,
         name=name,
         options=options,
         root=root,
         payload=payload,
-        source=None if ships else source,
+        source=source if payload is None else None,
+        is_home=ships and payload is None,
         single=single,
         max_passes=max_passes,
         max_batches=max_batches,
@@ -145,45 +163,90 @@ def specify(
     )
 
 
-def open_streams(specs: Sequence[StreamSpec], producers: ProducerOptions) -> tuple[Conductor | None, list[Stream]]:
-    """Open streams that share a pool of producers; in line where the first spec asks for no workers.
+@dataclass(frozen=True)
+class OpenStreams:
+    """Running streams, and what drives them.
+
+    Attributes:
+        streams: One per spec.
+        keeper: Has the pool of producers, which may serve other calls later.
+        home: Drives the thread at home, where there is one.
+    """
+
+    streams: list[Stream]
+    keeper: Keeper
+    home: Conductor | None
+
+    def interrupt(self) -> None:
+        """End the streams, so that a consumer that waits for a batch gets an error. Called by any thread."""
+        for stream in self.streams:
+            if isinstance(stream, ProducedStream):  # in line it is the consumer itself that makes the batch
+                stream.close()
+
+    def abort(self) -> None:
+        """End all that makes batches; a consumer that waits for one gets an error. Called by any thread."""
+        self.keeper.close()
+        if self.home is not None:
+            self.home.close()
+
+    def close(self) -> None:
+        """End the streams, and the thread at home; the producers stay with their keeper. May be called twice."""
+        for stream in self.streams:
+            stream.close()
+        if self.home is not None:
+            self.home.close()
+
+
+def open_streams(
+    specs: Sequence[StreamSpec], producers: ProducerOptions, *, keeper: Keeper, mailbox: Mailbox | None = None
+) -> OpenStreams:
+    """Open streams; in line where the first spec asks for no workers.
 
     Args:
-        specs: The streams; the first one's options decide the pool.
+        specs: The streams. The options of the first that travels decide the pool.
         producers: What each producer needs.
-
-    Returns:
-        The conductor to close in the end (None where there are no producers), and a stream per spec.
+        keeper: Where the pool comes from.
+        mailbox: Where orders wait for the caller's process, where that is not this one.
 
     Raises:
         PlacementError: No node could ever hold a producer.
     """
-    options = specs[0].options
-    if options.workers == 0:
-        return None, [_open_inline(spec) for spec in specs]
-    ensure_ray()
-    # A generator's tickets must come in order, which takes a producer of one thread.
-    num_threads = options.num_threads if specs[0].info.is_sequence else 1
-    conductor = Conductor(
-        num_producers=options.num_producers,
-        num_threads=num_threads,
-        claim=producer_claim(producers, options.num_producers),
-        options=producers,
-    )
+    if specs[0].options.workers == 0:
+        return OpenStreams([_open_inline(spec) for spec in specs], keeper, None)
+    travelling = [spec for spec in specs if not spec.is_home]
+    staying = [spec for spec in specs if spec.is_home]
+    pool = keeper.conductor(_demand(travelling[0], producers)) if travelling else None
+    home = _home_conductor(staying, mailbox) if staying else None
+    digests = [spec.digest() if keeper.knows_sources else None for spec in specs]
+    known = frozenset(digest for digest in digests if digest is not None)
     streams: list[Stream] = []
-    for spec in specs:
-        payload = spec.payload if spec.payload is not None else pack(spec.source, name=spec.name)
-        state = conductor.open_stream(spec.record(), payload, _window_maker(spec, num_threads))
-        streams.append(
-            ProducedStream(
-                conductor,
-                state,
-                num_producers=options.num_producers,
-                num_workers=options.num_producers * num_threads,
-            )
-        )
-    conductor.start()
-    return conductor, streams
+    for spec, digest in zip(specs, digests, strict=True):
+        conductor = home if spec.is_home else pool
+        if conductor is not None:
+            streams.append(_open_made(spec, spec.record(digest, known), conductor))
+    if home is not None:
+        home.start()
+    return OpenStreams(streams, keeper, home)
+
+
+def _open_made(spec: StreamSpec, record: SourceRecord, conductor: Conductor) -> Stream:
+    state = conductor.open_stream(record, spec.payload, _window_maker(spec, conductor.num_threads))
+    num_producers = 0 if spec.is_home else spec.options.num_producers
+    num_workers = max(num_producers, 1) * conductor.num_threads
+    return ProducedStream(conductor, state, num_producers=num_producers, num_workers=num_workers)
+
+
+def _demand(spec: StreamSpec, producers: ProducerOptions) -> Demand:
+    # A generator's tickets must come in order, which takes a producer of one thread.
+    num_threads = spec.options.num_threads if spec.info.is_sequence else 1
+    return Demand(spec.options.num_producers, num_threads, producers)
+
+
+def _home_conductor(specs: Sequence[StreamSpec], mailbox: Mailbox | None) -> Conductor:
+    if mailbox is not None:
+        return Conductor(lambda post: HomePool(mailbox, None, post))
+    sources = {spec.name: spec.source for spec in specs}
+    return Conductor(lambda post: HomePool(Mailbox(), sources, post))
 
 
 def _open_inline(spec: StreamSpec) -> InlineStream:

@@ -194,6 +194,7 @@ class ProducedStream:
         self._state = state
         self._num_producers = num_producers
         self._num_workers = num_workers
+        self._num_lost_before = conductor.num_lost
         self._meter = Meter()
         self._started = False
         self._closed = False
@@ -258,7 +259,9 @@ class ProducedStream:
                 except queue.Empty:
                     # A thread that ended left its reason in the queue: look once more before giving it up.
                     if not self._conductor.is_alive() and out.empty():
-                        raise FeedClosedError("this feed's thread has ended; nothing more can come.") from None
+                        raise self._conductor.failure or FeedClosedError(
+                            "this feed's thread has ended; nothing more can come."
+                        ) from None
         finally:
             self._meter.waited(time.perf_counter() - started)
 
@@ -275,7 +278,7 @@ class ProducedStream:
             encode_s=state.encode_s,
             num_producers=self._num_producers,
             num_workers=self._num_workers,
-            lost_producers=self._conductor.num_lost,
+            lost_producers=self._conductor.num_lost - self._num_lost_before,
             remade_tickets=state.window.num_remade,
         )
 

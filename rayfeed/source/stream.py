@@ -16,6 +16,7 @@ from rayfeed.batch import Batch, shown
 from rayfeed.errors import SourceError
 from rayfeed.source.image_iterator import open_sequence
 from rayfeed.source.sequence import ENDLESS, SequenceSource, checked_length, is_sequence, overrides
+from rayfeed.source.shipping import is_fresh
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,18 @@ def describe(source: object, *, name: str) -> SourceInfo:
 
 
 class GeneratorSource:
-    """One stream of batches. `make` is called in order, one call at a time; `close` waits for the one that runs."""
+    """One stream of batches. `make` is called in order, one call at a time; `close` waits for the one that runs.
+
+    Args:
+        iterator: Where the batches come from.
+        is_lent: Whether it stays its owner's, who may go on with it: it is not closed then.
+    """
 
     END = object()
 
-    def __init__(self, iterator: Iterator[Batch]) -> None:
+    def __init__(self, iterator: Iterator[Batch], *, is_lent: bool = False) -> None:
         self.iterator = iterator
+        self.is_lent = is_lent
         self._lock = threading.Lock()
 
     def make(self) -> Batch:
@@ -95,13 +102,19 @@ class GeneratorSource:
 
     def close(self) -> None:
         """Let a generator run its ``finally`` blocks."""
-        if isinstance(self.iterator, types.GeneratorType):
+        if isinstance(self.iterator, types.GeneratorType) and not self.is_lent:
             with self._lock:
                 self.iterator.close()
 
 
-def open_source(source: Any, info: SourceInfo) -> SequenceSource | GeneratorSource:
+def open_source(source: Any, info: SourceInfo, *, is_lent: bool = False) -> SequenceSource | GeneratorSource:
     """Turn the user's object into something that makes batches.
+
+    Args:
+        source: The object, or a copy of it.
+        info: What it is.
+        is_lent: Whether it is the user's own object, not a copy. What a function makes is nobody else's, unless it is
+            a generator that was started before.
 
     Raises:
         SourceError: A callable returned something that is no iterator, or a Sequence.
@@ -109,7 +122,7 @@ def open_source(source: Any, info: SourceInfo) -> SequenceSource | GeneratorSour
     if info.is_sequence:
         return open_sequence(source)
     if hasattr(type(source), "__next__"):
-        return GeneratorSource(source)
+        return GeneratorSource(source, is_lent=is_lent)
     function: Callable[[], Any] = source
     made = function()
     if is_sequence(made) and not _is_data(made) and not hasattr(made, "__next__"):
@@ -122,7 +135,8 @@ def open_source(source: Any, info: SourceInfo) -> SequenceSource | GeneratorSour
         made = iter(made)
     if not hasattr(made, "__next__"):
         raise SourceError(f"{info.type_name}() must return a generator or other iterator, got {shown(made)}.")
-    return GeneratorSource(made)
+    is_lent = is_lent and isinstance(made, types.GeneratorType) and not is_fresh(made)
+    return GeneratorSource(made, is_lent=is_lent)
 
 
 def _is_data(source: object) -> bool:

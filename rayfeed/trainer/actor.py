@@ -1,7 +1,7 @@
 """The Ray actor that holds the model. It hosts `run_job`, and adds only process matters.
 
 Group "work" runs one job at a time; "control" answers meanwhile: progress, abort. The model stays here between jobs of
-one `rayfeed.Trainer`; each job brings the caller's weights and takes the new ones home.
+one `rayfeed.Trainer`, and so do the producers; each job brings the caller's weights and takes the new ones home.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from rayfeed.producer.messages import Opened
+from rayfeed.queue.keeping import Keeper
 from rayfeed.source.failure import Failure
+from rayfeed.trainer.home import MailboxHost
 from rayfeed.trainer.outbox import Outbox
 
 if TYPE_CHECKING:  # Keras must not be imported before the backend is chosen
-    from rayfeed.queue.conductor import Conductor
+    from rayfeed.queue.opening import OpenStreams
     from rayfeed.trainer.messages import Done, Event, Failed, Request, Verdict
     from rayfeed.trainer.model_host import Blueprint, ModelHost
     from rayfeed.trainer.relay import Relay
@@ -29,7 +31,7 @@ PROGRESS_WAIT_S = 1.0
 """How long a call for progress waits for some, before it answers that there is none."""
 
 
-class TrainerHost:
+class TrainerHost(MailboxHost):
     """One trainer process.
 
     Args:
@@ -50,8 +52,8 @@ class TrainerHost:
         self._lock = threading.Lock()
         self._outbox = Outbox(0)
         self._relay: Relay | None = None
-        self._conductor: Conductor | None = None
-        self._aborted = False
+        self._streams: OpenStreams | None = None
+        self._keeper = Keeper()
 
     def __repr__(self) -> str:
         return "rayfeed.Trainer"
@@ -76,17 +78,22 @@ class TrainerHost:
         """Let the running job know how far the caller is with its hooks."""
         if self._relay is not None:
             self._relay.accept(verdict)
-        if verdict.has_failed and self._outbox.number == verdict.job and self._conductor is not None:
-            self._conductor.close()  # training may be waiting for a batch
+        if verdict.has_failed and self._outbox.number == verdict.job and self._streams is not None:
+            self._streams.interrupt()  # training may be waiting for a batch
 
     @ray.method(concurrency_group="control")
     def abort(self) -> None:
         """End the running job's producers; the job then fails. Called when the caller gives up."""
-        self._aborted = True
         if self._relay is not None:
             self._relay.give_up()
-        if self._conductor is not None:
-            self._conductor.close()
+        if self._streams is not None:
+            self._streams.abort()
+        self._keeper.close()
+
+    @ray.method(concurrency_group="control")
+    def end_producers(self) -> None:
+        """End the producers that are kept for later jobs. Called once no other will come."""
+        self._keeper.close()
 
     @ray.method(concurrency_group="work")
     def receive(self, message: Blueprint | Layout | Values) -> Failure | None:
@@ -133,7 +140,14 @@ class TrainerHost:
                 snapshot = Snapshot(callbacks, model)
                 members = relay.stand_ins(callbacks, request.on_driver, model)
                 result = run_job(
-                    request.job, model, members, progress=tap, watch=self._watch, tell_inputs=models.tell_inputs
+                    request.job,
+                    model,
+                    members,
+                    progress=tap,
+                    watch=self._watch,
+                    tell_inputs=models.tell_inputs,
+                    keeper=self._keeper,
+                    mailbox=self.mailbox,
                 )
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller's to see
                 result = Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()})")
@@ -162,10 +176,10 @@ class TrainerHost:
                 self._outbox = Outbox(number)
             return self._outbox
 
-    def _watch(self, conductor: Conductor | None) -> None:
-        self._conductor = conductor
-        if self._aborted and conductor is not None:
-            conductor.close()
+    def _watch(self, streams: OpenStreams | None) -> None:
+        self._streams = streams
+        if self._keeper.is_closed and streams is not None:  # the abort came first
+            streams.abort()
 
 
 def _told(caught: list[warnings.WarningMessage]) -> list[tuple[type[Warning], str]]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import keras
 
-from rayfeed.queue.conductor import Conductor
-from rayfeed.queue.opening import StreamSpec, open_streams
+from rayfeed.producer.mailbox import Mailbox
+from rayfeed.queue.keeping import Keeper
+from rayfeed.queue.opening import OpenStreams, StreamSpec, open_streams
 from rayfeed.queue.stream import Stream
 from rayfeed.trainer.adapter import FeedAdapter
 from rayfeed.trainer.callbacks import Closing, Opening
@@ -22,8 +23,8 @@ from rayfeed.trainer.messages import Job, Outcome
 from rayfeed.trainer.planning import validated_epochs
 from rayfeed.trainer.slices import Slices
 
-Watch = Callable[[Conductor | None], None]
-"""Told the job's conductor when it is opened, and None when it is closed; lets another thread abort the job."""
+Watch = Callable[[OpenStreams | None], None]
+"""Told the job's streams when they are opened, and None before they are closed; lets another thread abort the job."""
 
 
 def run_job(
@@ -34,6 +35,8 @@ def run_job(
     progress: keras.callbacks.Callback | None,
     watch: Watch,
     tell_inputs: Callable[[Any], None],
+    keeper: Keeper,
+    mailbox: Mailbox | None = None,
 ) -> Outcome:
     """Carry a job out.
 
@@ -42,14 +45,16 @@ def run_job(
         model: The model, compiled.
         callbacks: The user's, in their order.
         progress: Draws or passes on the progress; None for none.
-        watch: Learns of the conductor.
+        watch: Learns of the streams.
         tell_inputs: Learns of the first batch's inputs where the model is not built yet: they build it.
+        keeper: Has the producers of the trainer's calls.
+        mailbox: Where orders wait for sources in the caller's process, where that is not this one.
 
     Raises:
         Exception: What the source, a callback or the model raised.
     """
     specs = [job.stream] + ([job.validation] if job.validation is not None else [])
-    with _opened(specs, job, watch) as streams:
+    with _opened(specs, job, watch, keeper, mailbox) as streams:
         slices = _slices(streams[0], job.stream, job.steps)
         adapter = FeedAdapter(
             slices,
@@ -156,17 +161,16 @@ def _container(
 
 
 @contextlib.contextmanager
-def _opened(specs: list[StreamSpec], job: Job, watch: Watch) -> Iterator[list[Stream]]:
-    conductor, streams = open_streams(specs, job.producers)
-    watch(conductor)
+def _opened(
+    specs: list[StreamSpec], job: Job, watch: Watch, keeper: Keeper, mailbox: Mailbox | None
+) -> Iterator[list[Stream]]:
+    opened = open_streams(specs, job.producers, keeper=keeper, mailbox=mailbox)
+    watch(opened)
     try:
-        yield streams
+        yield opened.streams
     finally:
         watch(None)
-        for stream in streams:
-            stream.close()
-        if conductor is not None:
-            conductor.close()
+        opened.close()
 
 
 @contextlib.contextmanager

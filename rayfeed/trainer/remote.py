@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from rayfeed.errors import InternalError, PlacementError, TrainerBusyError, Trai
 from rayfeed.options import TrainerOptions
 from rayfeed.producer.cluster import ensure_ray
 from rayfeed.producer.placement import describe_free, trainer_claim
+from rayfeed.queue.keeping import Keeper
+from rayfeed.trainer import home
 from rayfeed.trainer.actor import TrainerHost
 from rayfeed.trainer.carrying import apply_changes, pack_callbacks
 from rayfeed.trainer.core import run_job
@@ -33,6 +36,10 @@ from rayfeed.trainer.transport import made_model
 ABORT_TIMEOUT_S = 10.0
 """How long a trainer whose job is given up may take to end its producers; then its process is ended, they with it."""
 
+PRODUCERS_TIMEOUT_S = 30.0
+"""How long a trainer may take to end its producers, before its own process is ended; mostly a moment, but longer where
+their node was lost."""
+
 START_WATCH_S = 1.0
 """How often the start's deadline is looked at."""
 
@@ -46,17 +53,26 @@ class LocalTrainer:
 
     def __init__(self, model: Any) -> None:
         self.model: Any = model if isinstance(model, keras.Model) else made_model(model)
+        self._keeper = Keeper()
+        self._finalizer = weakref.finalize(self, self._keeper.close)
 
     def run(self, job: Job, callbacks: list[keras.callbacks.Callback]) -> Outcome:
         """Carry out one job."""
         check_ready(job.method, self.model)
         bar = ProgressBar(job)
-        progress = Tap(bar.draw, each_step=bar.each_step) if job.verbose else None
-        members = unwrapped(callbacks)
-        return run_job(job, self.model, members, progress=progress, watch=lambda _: None, tell_inputs=lambda _: None)
+        return run_job(
+            job,
+            self.model,
+            unwrapped(callbacks),
+            progress=Tap(bar.draw, each_step=bar.each_step) if job.verbose else None,
+            watch=lambda _: None,
+            tell_inputs=lambda _: None,
+            keeper=self._keeper,
+        )
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """End the producers and wait until they are gone; may be called twice."""
+        self._finalizer()
 
 
 class RemoteTrainer:
@@ -78,7 +94,7 @@ class RemoteTrainer:
         settings: dict[str, Any] = {
             "max_restarts": 0,
             "max_task_retries": 0,
-            "concurrency_groups": {"work": 1, "control": 4},
+            "concurrency_groups": {"work": 1, "control": 4, "home": home.NUM_THREADS},
         }
         decorate: Any = ray.remote(**settings, **self._claim.actor_options())
         self._actor: Any = decorate(TrainerHost).remote(keras.backend.backend(), self._claim.num_gpus)
@@ -124,13 +140,18 @@ class RemoteTrainer:
         self._num_jobs += 1
         packed_callbacks = pack_callbacks(hooks.others, self.model)
         bar = ProgressBar(job)
-        cwd = str(Path.cwd())
-        request = Request(job, random_state(), packed_callbacks, cwd, self._num_jobs, hooks.slots, bar.each_step)
+        travelling, staying = home.leave_home(job)
+        directory = str(Path.cwd())
+        request = Request(
+            travelling, random_state(), packed_callbacks, directory, self._num_jobs, hooks.slots, bar.each_step
+        )
         hooks.begin(request.number, self._actor.heed.remote)
         self._wait_until_open()
         running = None
+        thread = home.Home(self._actor, staying)
         try:
             self._link.send(self._actor)
+            thread.start()
             running = self._actor.run.remote(request)
             answer = self._follow(running, bar, hooks)
             self._take_home(answer, hooks)
@@ -144,6 +165,8 @@ class RemoteTrainer:
         except BaseException:
             self._abort(running, hooks)
             raise
+        finally:
+            thread.close()
         for category, message in answer.left.warnings:
             warnings.warn(message, category, stacklevel=4)
         hooks.finish()
@@ -169,6 +192,8 @@ class RemoteTrainer:
         """End the actor and wait until it is gone; may be called twice."""
         actor, self._actor = self._actor, None
         if actor is not None and ray.is_initialized():
+            if self._is_open:  # its producers first: those of a process that was killed end when Ray finds it dead
+                ray.wait([actor.end_producers.remote()], timeout=PRODUCERS_TIMEOUT_S)
             ray.kill(actor)
             ray.wait([self._held], timeout=ABORT_TIMEOUT_S)
 

@@ -36,7 +36,10 @@ class FeedHistory(keras.callbacks.History):
 
 
 class Trainer:
-    """A trainer actor that is kept alive across calls.
+    """A trainer actor that is kept alive across calls, with its producers.
+
+    A call that asks for the same number of producers, threads and `ProducerOptions` as the one before has the same
+    processes, and a Sequence that did not change is not sent to them again.
 
     Its methods take the arguments of the functions of the same name, without the model. As a context manager it
     ends the actor when it is left.

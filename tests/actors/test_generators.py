@@ -127,11 +127,11 @@ def test_a_generator_may_fill_the_same_buffer_again():
         assert feed.stats().frames < 100  # several batches shared a frame, or the test shows nothing
 
 
-def test_a_started_generator_is_refused_before_anything_is_started():
+def test_a_started_generator_is_refused_where_processes_are_asked_for_before_anything_is_started():
     started = count()
     next(started)
     with pytest.raises(rayfeed.errors.SourceError, match=r"source.*cannot be sent.*already started"):
-        rayfeed.Feed(started)
+        rayfeed.Feed(started, use_multiprocessing=True)
 
 
 def test_without_workers_a_generator_is_not_advanced_beyond_what_was_used():

@@ -11,6 +11,7 @@ import rayfeed
 from rayfeed import ProducerOptions
 from rayfeed.errors import ProducerDiedError
 from rayfeed.options import StreamOptions
+from rayfeed.queue.keeping import Keeper
 from rayfeed.queue.opening import open_streams, specify
 from tests.conftest import producer_pids, wait_until
 from tests.sources import batch, die, is_settled, number_of, numbers_of
@@ -74,7 +75,9 @@ def test_a_producer_lost_before_its_copy_began_is_replaced_or_an_error(max_resta
     """Streams of a trainer wait until they are wanted, such as validation; producers may die meanwhile."""
     options = StreamOptions(workers=2, use_multiprocessing=True)
     spec = specify(lambda: finite(3), name="validation_data", options=options, ships=True)
-    conductor, (stream,) = open_streams([spec], ProducerOptions(max_restarts=max_restarts))
+    keeper = Keeper()
+    (stream,) = open_streams([spec], ProducerOptions(max_restarts=max_restarts), keeper=keeper).streams
+    conductor = stream._conductor
     try:
         wait_until(lambda: len(conductor._pool.working()) == 2, "the producers do not start")
         os.kill(producer_pids()[0], signal.SIGKILL)
@@ -88,5 +91,4 @@ def test_a_producer_lost_before_its_copy_began_is_replaced_or_an_error(max_resta
             ):
                 numbers_of(stream.next_item().batch() for _ in range(6))
     finally:
-        stream.close()
-        conductor.close()
+        keeper.close()

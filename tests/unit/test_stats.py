@@ -23,9 +23,15 @@ def test_before_the_first_batch_there_is_no_share(stats):
     assert "(0% of 0.0 s)" in str(stats)
 
 
-@pytest.mark.parametrize(
-    ("num_producers", "place"), [(3, "from 3 producers:"), (1, "from 1 producer:"), (0, "from the source in line:")]
-)
-def test_the_figures_read_as_a_sentence(num_producers, place):
-    text = str(dataclasses.replace(RUN, num_producers=num_producers))
+PLACES = [
+    (3, 3, "from 3 producers:"),
+    (1, 4, "from 1 producer:"),
+    (0, 1, "from a thread of the caller's process:"),
+    (0, 0, "from the source in line:"),
+]
+
+
+@pytest.mark.parametrize(("num_producers", "num_workers", "place"), PLACES)
+def test_the_figures_read_as_a_sentence(num_producers, num_workers, place):
+    text = str(dataclasses.replace(RUN, num_producers=num_producers, num_workers=num_workers))
     assert text == f"120 batches (72.0 MB) {place} first batch after 2.5 s, then waited 1.5 s for data (15% of 10.0 s)"

@@ -1,0 +1,112 @@
+"""What a conductor drives: those who make the batches of its streams, wherever they are.
+
+`Pool` has them in actors over the cluster; `HomePool` has one, a thread of the caller's process. A member has a number,
+its *worker*; a replacement has the same number and a new *life*, so that news of the dead one cannot be taken for news
+of the living.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rayfeed.producer.messages import Answer, Opened, SourceRecord, Ticket
+
+
+@dataclass(frozen=True)
+class Up:
+    """A member took its place and answers.
+
+    Attributes:
+        worker: Which.
+        life: In which of its lives.
+        opened: Its process; None for a thread of the caller's.
+    """
+
+    worker: int
+    life: int
+    opened: Opened | None
+
+
+@dataclass(frozen=True)
+class Down:
+    """A member's process is gone, or never came."""
+
+    worker: int
+    life: int
+    error: BaseException
+
+
+CrewEvent = Up | Down
+
+OnDone = Callable[[int, Answer | None, BaseException | None], None]
+"""Takes the life of the member that held a ticket, and its answer or the machinery's error; from any thread."""
+
+
+class Crew(Protocol):
+    """Makes batches for any number of streams. Used by one thread, its conductor's, but for `start` and `store`.
+
+    Attributes:
+        num_threads: Batches that each member makes at a time.
+        num_lost: Members lost so far.
+    """
+
+    num_threads: int
+    num_lost: int
+
+    def start(self) -> None:
+        """Ask for all members; they report by `Up` as they come. Called once."""
+        ...
+
+    def store(self, payload: bytes) -> Any:
+        """Put a source's cloudpickle bytes where the members find them; what `submit` takes as its state."""
+        ...
+
+    def submit(self, worker: int, ticket: Ticket, record: SourceRecord, state: Any, on_done: OnDone) -> None:
+        """Send a ticket to a member that works; `on_done` is told of its end, once."""
+        ...
+
+    def close_stream(self, stream: int) -> None:
+        """Let members that work forget a stream's source."""
+        ...
+
+    def on_up(self, event: Up) -> bool:
+        """Take note of a member that came; False if it is of an earlier life."""
+        ...
+
+    def on_down(self, event: Down) -> bool:
+        """Take note of a lost member and replace it while its restarts last; False if it is of an earlier life."""
+        ...
+
+    def renew(self) -> None:
+        """A new call begins: restarts, and the deadline for starting, count from here."""
+        ...
+
+    def check_start(self, needed: Collection[int]) -> None:
+        """Raise `PlacementError` when a member's deadline for starting has passed, and the streams need it.
+
+        Args:
+            needed: Members whose work no other can do: each runs a generator's copy. Of the rest any one will do.
+        """
+        ...
+
+    def is_connected(self) -> bool:
+        """Whether the members can still be reached at all."""
+        ...
+
+    def working(self) -> list[int]:
+        """The members that take tickets now."""
+        ...
+
+    def gone(self) -> list[int]:
+        """The members that were lost and are not replaced."""
+        ...
+
+    def describe(self, worker: int) -> str:
+        """A member's number and place, for messages."""
+        ...
+
+    def close(self) -> None:
+        """End every member and wait until it is gone."""
+        ...

@@ -1,0 +1,107 @@
+"""A crew of one: the thread at home, as a conductor sees it.
+
+The thread may be in this process (`Feed`, ``trainer="driver"``), and is then started and ended here; or in the
+caller's, which takes the mailbox's orders by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from rayfeed.errors import InternalError
+from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
+from rayfeed.producer.home import HomeThread
+from rayfeed.producer.mailbox import Mailbox, Order
+from rayfeed.producer.messages import Answer, SourceRecord, Ticket
+from rayfeed.source.failure import Failure
+
+TAKE_TIMEOUT_S = 60.0
+"""How long the thread waits for orders before it looks again; `close` wakes it."""
+
+
+class HomePool:
+    """One member, number 0, that is neither lost nor replaced.
+
+    Args:
+        mailbox: Where its orders wait.
+        sources: The user's objects by their names, to run here; None where another process has and runs them.
+        post: Takes events to the conductor.
+    """
+
+    def __init__(self, mailbox: Mailbox, sources: Mapping[str, Any] | None, post: Callable[[CrewEvent], None]) -> None:
+        self.num_threads = 1
+        self.num_lost = 0
+        self._mailbox = mailbox
+        self._post = post
+        self._thread = HomeThread(LocalOrders(mailbox), sources, shares_memory=True) if sources is not None else None
+
+    def start(self) -> None:
+        """Let it take orders."""
+        if self._thread is not None:
+            self._thread.start()
+        self._post(Up(0, 0, None))
+
+    def store(self, payload: bytes) -> Any:
+        """Not for sources that stay at home."""
+        raise InternalError("a source at home was to be sent away")
+
+    def submit(self, worker: int, ticket: Ticket, record: SourceRecord, state: Any, on_done: OnDone) -> None:
+        """Leave a ticket in the mailbox."""
+        self._mailbox.post(ticket, record, lambda answer: on_done(0, answer, None))
+
+    def close_stream(self, stream: int) -> None:
+        """Take back what was not begun; the source itself is let go by the thread's end."""
+        self._mailbox.drop_stream(stream)
+
+    def on_up(self, event: Up) -> bool:
+        """It came."""
+        return True
+
+    def on_down(self, event: Down) -> bool:
+        """Never: where its process ends, so does the consumer's."""
+        raise InternalError(f"the thread at home was reported lost: {event.error!r}")
+
+    def renew(self) -> None:
+        """There is nothing to count."""
+
+    def check_start(self, needed: Collection[int]) -> None:
+        """It needs no place."""
+
+    def is_connected(self) -> bool:
+        """Whatever becomes of Ray's connection: where the mailbox is filled from afar, this process ends with it."""
+        return True
+
+    def working(self) -> list[int]:
+        """The only one."""
+        return [0]
+
+    def gone(self) -> list[int]:
+        """None."""
+        return []
+
+    def describe(self, worker: int) -> str:
+        """Where it is, for messages."""
+        return "a thread of the caller's process"
+
+    def close(self) -> None:
+        """End the thread, or the part of it that is here: the mailbox."""
+        self._mailbox.close()
+        if self._thread is not None:
+            self._thread.close()
+
+
+class LocalOrders:
+    """A mailbox of this process, as its thread sees it."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+
+    def take(self) -> list[Order] | None:
+        return self._mailbox.take(TAKE_TIMEOUT_S)
+
+    def answer(self, order: Order, answer: Answer) -> None:
+        self._mailbox.answer(order.key, answer)
+
+    def fail(self, failure: Failure) -> None:
+        self._mailbox.fail(failure)
