@@ -7,6 +7,7 @@ restart would run user code behind their backs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import Any
@@ -16,6 +17,9 @@ import ray
 from rayfeed.producer.maker import Maker
 from rayfeed.producer.messages import Answer, Opened, Payload, SourceRecord, Ticket
 
+IDLE_TIMEOUT_S = 0.5
+"""How long a producer that is ended may take to finish the batch in its hands; longer user code is cut off."""
+
 
 class Producer:
     """One producer process.
@@ -23,9 +27,10 @@ class Producer:
     Args:
         worker: Its number in the pool, from 0; a replacement has the number of the one it replaces.
         hides_gpus: Whether user code shall see no GPU.
+        num_threads: Threads of the group "data".
     """
 
-    def __init__(self, worker: int, hides_gpus: bool) -> None:  # noqa: FBT001 - Ray's call
+    def __init__(self, worker: int, hides_gpus: bool, num_threads: int) -> None:  # noqa: FBT001 - Ray's call
         # An actor without GPUs still sees the node's; a framework imported by user code would claim memory on them.
         if hides_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -33,6 +38,7 @@ class Producer:
         self._worker = worker
         self._maker = Maker(worker, f"node {self._node}, pid {os.getpid()}")
         self._held = threading.Event()
+        self._idle = threading.Barrier(num_threads)
 
     def __repr__(self) -> str:
         return f"rayfeed.Producer({self._worker})"
@@ -67,6 +73,20 @@ class Producer:
     def drop_stream(self, stream: int) -> None:
         """Skip what is left of a stream's tickets, also of the one that is being made; `close_stream` follows."""
         self._maker.drop_stream(stream)
+
+    @ray.method(concurrency_group="control")
+    def rest(self) -> None:
+        """Make nothing more. Called once by the pool, before it ends the process; `be_idle` follows."""
+        self._maker.rest()
+
+    @ray.method(concurrency_group="data")
+    def be_idle(self) -> None:
+        """Return when every thread of the group is here, with nothing in hand; called once for each of them.
+
+        A process that is killed while it writes a frame leaves that frame in the store until others need its place.
+        """
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self._idle.wait(IDLE_TIMEOUT_S)
 
     @ray.method(concurrency_group="data")
     def close_stream(self, stream: int) -> None:

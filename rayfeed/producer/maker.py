@@ -77,6 +77,7 @@ class Maker:
         self._closed: set[int] = set()
         self._kept: dict[bytes, SequenceSource] = {}  # of closed streams, by their digests; as they came
         self._lock = threading.Lock()
+        self._rests = False
 
     def make(self, ticket: Ticket, record: SourceRecord, state: Any) -> Answer:
         """Make a ticket's batches.
@@ -90,7 +91,7 @@ class Maker:
         Returns:
             `Made`, `Ended` or `Raised`; user exceptions never leave this method as exceptions.
         """
-        if ticket.stream in self._closed:  # its consumer is gone; another thread was told so first
+        if self._rests or ticket.stream in self._closed:  # its consumer is gone; another thread was told so first
             return Ended(Run(None, 0, 0.0, 0.0, asked=False))
         # A generator lane's identity counts, not the producer's: lane k is copy k even where one producer holds it.
         info = WorkerInfo(
@@ -108,7 +109,7 @@ class Maker:
             try:
                 opened = self._open(ticket, record, state)
                 for offset, index in enumerate(ticket.indices):
-                    if ticket.stream in self._closed:
+                    if self._rests or ticket.stream in self._closed:
                         ended = True
                         break
                     where = self._where(record, ticket, ticket.first + offset, index)
@@ -124,7 +125,7 @@ class Maker:
                     del batch
                     if not self._is_sent_at_once(is_last=offset + 1 == len(ticket.indices)):
                         keep_as_made(flats[-1])
-            except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - user code may raise anything
+            except BaseException as error:  # noqa: BLE001 - user code may raise anything
                 event = Failure.of(error, where)
                 if opened is not None:
                     opened.has_raised = True
@@ -137,6 +138,10 @@ class Maker:
         if event is not None:
             return Raised(run, event)
         return Ended(run) if ended else Made(run)
+
+    def rest(self) -> None:
+        """Make nothing more of any stream. Called from another thread than those that make batches."""
+        self._rests = True
 
     def drop_stream(self, stream: int) -> None:
         """Make nothing more of a stream. Called from another thread than those that make batches."""

@@ -33,7 +33,7 @@ from ray.exceptions import (
 
 from rayfeed.errors import PlacementError, ProducerDiedError
 from rayfeed.options import ProducerOptions
-from rayfeed.producer.actor import Producer
+from rayfeed.producer.actor import IDLE_TIMEOUT_S, Producer
 from rayfeed.producer.cluster import connection
 from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
 from rayfeed.producer.messages import Opened, Payload, SourceRecord, Ticket
@@ -235,6 +235,8 @@ class Pool:
         """End every producer process and wait until it is gone."""
         held = []
         connected = self.is_connected()
+        if connected:
+            self._rest()
         for member in self._members:
             if member.actor is not None and connected:
                 ray.kill(member.actor)
@@ -244,10 +246,20 @@ class Pool:
         if connected:
             concurrent.futures.wait(held, timeout=END_TIMEOUT_S)
 
+    def _rest(self) -> None:
+        """Let the producers that work finish the batches in their hands, where that takes no longer than a moment."""
+        idle = []
+        for member in self._members:
+            if member.state is State.WORKING:
+                member.actor.rest.remote()
+                idle.extend(member.actor.be_idle.remote() for _ in range(self.num_threads))
+        if idle:
+            ray.wait(idle, num_returns=len(idle), timeout=IDLE_TIMEOUT_S)
+
     def _launch(self, member: _Member) -> None:
         member.state, member.opened, member.since = State.WAITING, None, time.monotonic()
         worker, life = member.worker, member.life
-        member.actor = self._actor_class.remote(worker, self._hides_gpus)
+        member.actor = self._actor_class.remote(worker, self._hides_gpus, self.num_threads)
 
         def on_open(future: concurrent.futures.Future[Any]) -> None:
             if future.exception() is None:
