@@ -67,10 +67,12 @@ class ActorOrders:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
         self._asked: Any = None
+        self._sent: list[Any] = []  # answers on their way
 
     def take(self) -> list[Order] | None:
         asked, self._asked = self._asked or self._actor.take_orders.remote(), None
         try:
+            self._check_sent()
             orders: list[Order] | None = ray.get(asked)
         except RayActorError:
             return None  # it is the caller's own thread that reports the trainer's death
@@ -80,10 +82,16 @@ class ActorOrders:
 
     def answer(self, order: Order, answer: Answer) -> None:
         # The call's arguments are pickled before it returns: the source may use its memory again.
-        self._actor.answer_order.remote(order.key, answer)
+        self._sent.append(self._actor.answer_order.remote(order.key, answer))
 
     def fail(self, failure: Failure) -> None:
         self._actor.fail_orders.remote(failure)
+
+    def _check_sent(self) -> None:
+        """Raise what became of an answer that did not arrive: the trainer would wait for it for ever."""
+        if self._sent:
+            arrived, self._sent = ray.wait(self._sent, num_returns=len(self._sent), timeout=0)
+            ray.get(arrived)
 
 
 class Home:
