@@ -42,6 +42,14 @@ def test_close_may_be_called_twice_and_reading_after_it_is_an_error():
     assert feed.stats().batches == 1
 
 
+def test_feeds_closed_while_their_producers_write_leave_no_byte():
+    before = Remains()
+    for _ in range(8):
+        with rayfeed.Feed(Numbered(8, size=20_000), 2, use_multiprocessing=True) as feed:
+            next(iter(feed))
+    wait_until(lambda: not before.left(), lambda: "; ".join(before.left()))
+
+
 def test_a_closed_feed_that_is_kept_holds_nothing(tmp_path):
     before = Remains()
     feed = rayfeed.Feed(Numbered(50, size=50_000), 2, use_multiprocessing=True)
