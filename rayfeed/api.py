@@ -25,7 +25,7 @@ def fit_generator(
     validation_steps: int | None = None,
     class_weight: Any = None,
     max_queue_size: int = 10,
-    workers: int = 1,
+    workers: int | Literal["auto"] | tuple[int, int] = 1,
     use_multiprocessing: bool = False,
     shuffle: bool = True,
     initial_epoch: int = 0,
@@ -65,6 +65,8 @@ def fit_generator(
             with several outputs: output name -> such a dict, for each output whose classes are weighted.
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
         workers: Producers, or threads of one producer without `use_multiprocessing`; 0 runs the source in the trainer.
+            "auto", or the least and the most as a tuple: for a Sequence, producers over the cluster, whose number
+            follows how long the trainer waits.
         use_multiprocessing: Whether `workers` counts processes over the cluster. Each then runs its own copy of a
             generator, which asks `rayfeed.get_worker_info` for its share.
         shuffle: Whether each pass of a Sequence has a fresh random order of its batches; without effect when
@@ -116,7 +118,7 @@ def evaluate_generator(
     steps: int | None = None,
     callbacks: Any = None,
     max_queue_size: int = 10,
-    workers: int = 1,
+    workers: int | Literal["auto"] | tuple[int, int] = 1,
     use_multiprocessing: bool = False,
     verbose: int | str = 0,
     *,
@@ -169,7 +171,7 @@ def predict_generator(
     steps: int | None = None,
     callbacks: Any = None,
     max_queue_size: int = 10,
-    workers: int = 1,
+    workers: int | Literal["auto"] | tuple[int, int] = 1,
     use_multiprocessing: bool = False,
     verbose: int | str = 0,
     *,

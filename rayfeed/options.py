@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from rayfeed.errors import OptionError
 
@@ -80,7 +80,8 @@ class StreamOptions:
     """The arguments that shape one stream of batches.
 
     Attributes:
-        workers: Producers (`use_multiprocessing`) or threads of one producer; 0 runs the source in line.
+        workers: Producers (`use_multiprocessing`) or threads of one producer; 0 runs the source in line. "auto", or the
+            least and the most: producers whose number follows how long the consumer waits.
         use_multiprocessing: Whether `workers` counts processes over the cluster instead of threads.
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
         max_queue_bytes: Bound on the bytes of those batches. None: no bound but `max_queue_size`.
@@ -91,7 +92,7 @@ class StreamOptions:
         bare_inputs: Whether a batch may be inputs alone.
     """
 
-    workers: int = 1
+    workers: int | Literal["auto"] | tuple[int, int] = 1
     use_multiprocessing: bool = False
     max_queue_size: int = 10
     max_queue_bytes: int | None = None
@@ -102,7 +103,7 @@ class StreamOptions:
     bare_inputs: bool = False
 
     def __post_init__(self) -> None:
-        check_integer("workers", self.workers, least=0)
+        object.__setattr__(self, "workers", _checked_workers(self.workers))
         check_integer("max_queue_size", self.max_queue_size, least=1)
         check_integer("max_queue_bytes", self.max_queue_bytes, least=1, or_none=True)
         check_integer("seed", self.seed, least=0, or_none=True)
@@ -110,14 +111,54 @@ class StreamOptions:
             check_bool(name, getattr(self, name))
 
     @property
+    def is_inline(self) -> bool:
+        """Whether the source runs in the consumer, without producers."""
+        return self.workers == 0
+
+    @property
+    def least(self) -> int | None:
+        """Producers there are always, where their number is not fixed."""
+        match self.workers:
+            case int():
+                return None
+            case "auto":
+                return 1
+            case (least, _):
+                return least
+
+    @property
+    def most(self) -> int | None:
+        """Producers there may be, where their number is not fixed and the caller said how many."""
+        return self.workers[1] if isinstance(self.workers, tuple) else None
+
+    @property
     def num_producers(self) -> int:
-        """Producer processes: `workers` of them, or one with `workers` threads, or none."""
+        """Producer processes: `workers` of them, or one with `workers` threads, or none; the least that were said."""
+        if not isinstance(self.workers, int):
+            return self.most or 1
         return self.workers if self.use_multiprocessing else min(self.workers, 1)
 
     @property
     def num_threads(self) -> int:
         """Threads of each producer process."""
-        return 1 if self.use_multiprocessing else max(self.workers, 1)
+        return 1 if self.use_multiprocessing or not isinstance(self.workers, int) else max(self.workers, 1)
+
+
+def _checked_workers(workers: Any) -> int | Literal["auto"] | tuple[int, int]:
+    """The number, or what it may be between, as plain numbers."""
+    if workers == "auto":
+        return "auto"
+    if not isinstance(workers, tuple):
+        check_integer("workers", workers, least=0)
+        return operator.index(workers)
+    if len(workers) != 2:
+        raise OptionError(
+            f'workers must be a whole number, "auto", or the least and the most as a tuple; got {workers!r}.'
+        )
+    least, most = workers
+    check_integer("workers[0]", least, least=1)
+    check_integer("workers[1]", most, least=least)
+    return operator.index(least), operator.index(most)
 
 
 def check_integer(name: str, value: Any, *, least: int, or_none: bool = False) -> None:

@@ -50,10 +50,12 @@ class Crew(Protocol):
     Attributes:
         num_threads: Batches that each member makes at a time.
         num_lost: Members lost so far.
+        span: The least and the most members there may be.
     """
 
     num_threads: int
     num_lost: int
+    span: tuple[int, int]
 
     def start(self) -> None:
         """Ask for all members; they report by `Up` as they come. Called once."""
@@ -77,6 +79,22 @@ class Crew(Protocol):
 
     def on_down(self, event: Down) -> bool:
         """Take note of a lost member and replace it while its restarts last; False if it is of an earlier life."""
+        ...
+
+    def num_members(self) -> int:
+        """Members that were asked for and not given back."""
+        ...
+
+    def num_starting(self) -> int:
+        """Members that were asked for and are not there yet."""
+        ...
+
+    def grow(self, number: int) -> None:
+        """Ask for so many members more, up to the most."""
+        ...
+
+    def retire(self, worker: int) -> None:
+        """Give back a member that has nothing in its hands; it may be asked for again."""
         ...
 
     def renew(self) -> None:

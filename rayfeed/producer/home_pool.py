@@ -32,6 +32,7 @@ class HomePool:
     def __init__(self, mailbox: Mailbox, sources: Mapping[str, Any] | None, post: Callable[[CrewEvent], None]) -> None:
         self.num_threads = 1
         self.num_lost = 0
+        self.span: tuple[int, int] = (1, 1)
         self._mailbox = mailbox
         self._post = post
         self._thread = HomeThread(LocalOrders(mailbox), sources, shares_memory=True) if sources is not None else None
@@ -53,6 +54,22 @@ class HomePool:
     def close_stream(self, stream: int) -> None:
         """Take back what was not begun; the source itself is let go by the thread's end."""
         self._mailbox.drop_stream(stream)
+
+    def num_members(self) -> int:
+        """The one."""
+        return 1
+
+    def num_starting(self) -> int:
+        """None: it is there from the start."""
+        return 0
+
+    def grow(self, number: int) -> None:
+        """Never: a generator is one stream."""
+        raise InternalError("a thread at home was asked for others")
+
+    def retire(self, worker: int) -> None:
+        """Never, as above."""
+        raise InternalError("the thread at home was given back")
 
     def on_up(self, event: Up) -> bool:
         """It came."""

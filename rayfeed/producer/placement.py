@@ -121,6 +121,12 @@ def refuse_impossible(claim: Claim, *, what: str, options: str) -> None:
     raise PlacementError(f"{message}\n  It would wait for ever: lower {options}, or add such a node.")
 
 
+def most_producers() -> int:
+    """Producers that the cluster's CPUs are worth, with those an autoscaler may add."""
+    configured = (global_state.get_max_resources_from_cluster_config() or {}).get("CPU", 0.0)
+    return max(1, int(max(configured, ray.cluster_resources().get("CPU", 0.0))))
+
+
 def can_grow() -> bool:
     """Whether an autoscaler is configured: what the cluster may become, if anything says so."""
     # Ray's own libraries ask this object; nothing public tells.

@@ -49,6 +49,7 @@ class State(Enum):
     WAITING = "waiting"
     WORKING = "working"
     GONE = "gone"
+    DORMANT = "dormant"
 
 
 @dataclass
@@ -93,7 +94,8 @@ class Pool:
     """Producers that run any number of streams' sources.
 
     Args:
-        num_producers: How many.
+        num_producers: How many there may be.
+        least: How many there are at the start, and always; None for all.
         num_threads: Threads of each that make batches; 1 keeps calls in order.
         claim: What each needs of its node.
         options: Restarts and deadlines.
@@ -104,6 +106,7 @@ class Pool:
         self,
         *,
         num_producers: int,
+        least: int | None = None,
         num_threads: int,
         claim: Claim,
         options: ProducerOptions,
@@ -111,6 +114,7 @@ class Pool:
     ) -> None:
         self.num_threads = num_threads
         self.num_lost = 0
+        self.span = (num_producers if least is None else least, num_producers)
         self._claim = claim
         self._options = options
         self._post = post
@@ -128,9 +132,30 @@ class Pool:
         self._actor_class: Any = decorate(Producer)
 
     def start(self) -> None:
-        """Ask for all producers; they report by `Up` as they come."""
+        """Ask for the least producers; they report by `Up` as they come."""
         for member in self._members:
+            member.state = State.DORMANT
+        self.grow(self.span[0])
+
+    def num_members(self) -> int:
+        """Producers that were asked for and not given back."""
+        return sum(member.state is not State.DORMANT for member in self._members)
+
+    def num_starting(self) -> int:
+        """Producers that were asked for and have not come."""
+        return sum(member.state is State.WAITING for member in self._members)
+
+    def grow(self, number: int) -> None:
+        """Ask for so many producers more."""
+        for member in [member for member in self._members if member.state is State.DORMANT][:number]:
             self._launch(member)
+
+    def retire(self, worker: int) -> None:
+        """End a producer that has nothing in its hands."""
+        member = self._members[worker]
+        ray.kill(member.actor)
+        member.state, member.actor, member.held = State.DORMANT, None, None
+        member.life += 1  # news of its end is of an earlier life
 
     def store(self, payload: bytes) -> Any:
         """Put a source's bytes into the object store, whence each node fetches them once."""
@@ -169,14 +194,14 @@ class Pool:
             ProducerDiedError: It was the last one, and may not be replaced.
         """
         member = self._members[event.worker]
-        if event.life != member.life or member.state is State.GONE:
+        if event.life != member.life or member.state in (State.GONE, State.DORMANT):
             return False
         self.num_lost += 1
         ray.kill(member.actor)  # a producer that is cut off, or whose answer is lost, may live: it must not go on
         described = str(member)
         if member.restarts >= self._options.max_restarts:
             member.state, member.actor = State.GONE, None
-            if all(other.state is State.GONE for other in self._members):
+            if all(other.state in (State.GONE, State.DORMANT) for other in self._members):
                 raise ProducerDiedError(
                     f"{described} died, and it was the last one: {event.error}\n"
                     f"  Not replaced: {member.restarts} of {self._options.max_restarts} restarts are used "
@@ -242,7 +267,8 @@ class Pool:
                 ray.kill(member.actor)
                 if member.held is not None:
                     held.append(member.held)
-            member.state, member.actor, member.held = State.GONE, None, None
+            if member.state is not State.DORMANT:
+                member.state, member.actor, member.held = State.GONE, None, None
         if connected:
             concurrent.futures.wait(held, timeout=END_TIMEOUT_S)
 

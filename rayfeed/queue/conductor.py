@@ -36,6 +36,7 @@ from rayfeed.queue.events import (
 )
 from rayfeed.queue.lane_window import LaneWindow
 from rayfeed.queue.losses import disconnected, fatal_loss
+from rayfeed.queue.scaling import Scaling
 from rayfeed.queue.sequence_window import SequenceWindow
 from rayfeed.queue.stream import StreamState
 from rayfeed.queue.window import StreamFailed, Window
@@ -58,6 +59,7 @@ class Conductor:
     def __init__(self, make_crew: Callable[[Callable[[CrewEvent], None]], Crew]) -> None:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._pool = make_crew(self._post)
+        self._scaling = Scaling(self._pool)
         self._streams: dict[int, StreamState] = {}
         self._numbers = 0
         self._num_out = 0  # tickets without an answer, those of closed streams included
@@ -142,14 +144,9 @@ class Conductor:
             self._events.put(event)
 
     @property
-    def num_threads(self) -> int:
-        """Batches that each producer makes at a time."""
-        return self._pool.num_threads
-
-    @property
-    def num_lost(self) -> int:
-        """Producers lost so far."""
-        return self._pool.num_lost
+    def crew(self) -> Crew:
+        """Who makes the batches; to look at, the thread uses it."""
+        return self._pool
 
     def _run(self) -> None:
         try:
@@ -162,10 +159,12 @@ class Conductor:
                     self._handle(event)
                     self._tell_settled()
                 # By the clock, not by idleness: one stream may be busy while another waits for its producer.
-                if time.monotonic() - watched >= WATCH_INTERVAL_S:
-                    watched = time.monotonic()
+                passed_s = time.monotonic() - watched
+                if passed_s >= WATCH_INTERVAL_S:
+                    watched += passed_s
                     if self._streams:  # between two calls nobody waits for a producer
                         self._pool.check_start(self._awaited())
+                        self._scaling.look(self._streams.values(), passed_s)
         except RayfeedError as error:
             self._fail_all(error)
         except BaseException as error:  # noqa: BLE001 - this thread is the only one that could report it

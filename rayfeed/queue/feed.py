@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from rayfeed.batch import Batch
 from rayfeed.errors import FeedClosedError
@@ -28,7 +28,8 @@ class Feed:
             object, or a function that returns a generator or iterator. It is sent to the producers; with ``workers=0``
             it runs here, in line. A generator that cannot be sent (it was started, or holds an open file) runs in a
             thread of this process, with a warning, unless `use_multiprocessing`.
-        workers: Producers, or threads of one producer without `use_multiprocessing`; 0 for none.
+        workers: Producers, or threads of one producer without `use_multiprocessing`; 0 for none. "auto", or the least
+            and the most as a tuple: for a Sequence, producers whose number follows how long this side waits.
         use_multiprocessing: Whether `workers` counts processes over the cluster. Each runs its own copy of a generator.
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
         shuffle: Whether each pass of a Sequence has a fresh random order of its batches.
@@ -54,7 +55,7 @@ class Feed:
     def __init__(
         self,
         source: Any,
-        workers: int = 1,
+        workers: int | Literal["auto"] | tuple[int, int] = 1,
         use_multiprocessing: bool = False,
         max_queue_size: int = 10,
         shuffle: bool = False,
@@ -75,7 +76,7 @@ class Feed:
             ordered=ordered,
             copy=copy,
         )
-        spec = specify(source, name="source", options=options, ships=workers > 0)
+        spec = specify(source, name="source", options=options, ships=not options.is_inline)
         self._copy = copy
         keeper = Keeper(knows_sources=False)
         try:

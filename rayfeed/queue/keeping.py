@@ -26,14 +26,16 @@ class Demand:
     """What a call wants of its pool; pools of equal demand can take each other's place.
 
     Attributes:
-        num_producers: Processes.
+        num_producers: Processes, at most.
         num_threads: Threads of each.
         options: What each process needs.
+        least: Processes at the start and always, where their number follows the consumer's waiting.
     """
 
     num_producers: int
     num_threads: int
     options: ProducerOptions
+    least: int | None = None
 
 
 class Keeper:
@@ -93,6 +95,7 @@ def _started(demand: Demand) -> Conductor:
     conductor = Conductor(
         lambda post: Pool(
             num_producers=demand.num_producers,
+            least=demand.least,
             num_threads=demand.num_threads,
             claim=claim,
             options=demand.options,

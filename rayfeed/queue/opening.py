@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rayfeed.errors import SourceError
+from rayfeed.errors import OptionError, SourceError
 from rayfeed.options import ProducerOptions, StreamOptions
+from rayfeed.producer.cluster import ensure_ray
 from rayfeed.producer.home_pool import HomePool
 from rayfeed.producer.mailbox import Mailbox
 from rayfeed.producer.messages import SourceRecord
+from rayfeed.producer.placement import most_producers
 from rayfeed.queue.conductor import Conductor
 from rayfeed.queue.inline import InlineStream
 from rayfeed.queue.keeping import Demand, Keeper
@@ -147,6 +149,12 @@ def specify(
     source = settled(source, root if options.seed is not None else None)
     if info.is_sequence and info.is_endless and options.shuffle:
         raise SourceError(f"{name} ({info.type_name}) cannot be shuffled: it is endless (its num_batches is None).")
+    if not info.is_sequence and not single and options.least is not None:
+        raise OptionError(
+            f"workers={options.workers!r} is for a Sequence, whose batches any producer can make; {name} "
+            f"({info.type_name}) is a generator, of which each producer runs its own copy.\n"
+            "  Give a number of workers."
+        )
     payload = pack_or_keep(source, name=name, info=info, options=options) if ships else None
     return StreamSpec(
         info=info,
@@ -211,7 +219,7 @@ def open_streams(
     Raises:
         PlacementError: No node could ever hold a producer.
     """
-    if specs[0].options.workers == 0:
+    if specs[0].options.is_inline:
         return OpenStreams([_open_inline(spec) for spec in specs], keeper, None)
     travelling = [spec for spec in specs if not spec.is_home]
     staying = [spec for spec in specs if spec.is_home]
@@ -230,16 +238,20 @@ def open_streams(
 
 
 def _open_made(spec: StreamSpec, record: SourceRecord, conductor: Conductor) -> Stream:
-    state = conductor.open_stream(record, spec.payload, _window_maker(spec, conductor.num_threads))
-    num_producers = 0 if spec.is_home else spec.options.num_producers
-    num_workers = max(num_producers, 1) * conductor.num_threads
-    return ProducedStream(conductor, state, num_producers=num_producers, num_workers=num_workers)
+    if spec.info.is_sequence:
+        record = replace(record, num_lanes=conductor.crew.span[1])
+    state = conductor.open_stream(record, spec.payload, _window_maker(spec, conductor.crew.num_threads))
+    return ProducedStream(conductor, state, is_home=spec.is_home)
 
 
 def _demand(spec: StreamSpec, producers: ProducerOptions) -> Demand:
     # A generator's tickets must come in order, which takes a producer of one thread.
     num_threads = spec.options.num_threads if spec.info.is_sequence else 1
-    return Demand(spec.options.num_producers, num_threads, producers)
+    least = spec.options.least
+    if least is None:
+        return Demand(spec.options.num_producers, num_threads, producers)
+    ensure_ray()
+    return Demand(max(spec.options.most or most_producers(), least), 1, producers, least)
 
 
 def _home_conductor(specs: Sequence[StreamSpec], mailbox: Mailbox | None) -> Conductor:

@@ -76,6 +76,28 @@ Item = Delivered | PassEnded | PassBegun | StreamEnded
 
 
 @dataclass
+class Waiting:
+    """How long the consumer has waited. Its thread writes, the conductor's reads."""
+
+    past_s: float = 0.0
+    since: float | None = None
+
+    def begin(self, now: float) -> None:
+        """The consumer begins to wait."""
+        self.since = now
+
+    def end(self, now: float) -> None:
+        """It waits no more."""
+        since, self.since = self.since, None
+        self.past_s += now - (since if since is not None else now)
+
+    def total_s(self) -> float:
+        """All of it, also of a wait that goes on."""
+        since = self.since
+        return self.past_s + (time.perf_counter() - since if since is not None else 0.0)
+
+
+@dataclass
 class StreamState:
     """What the conductor keeps of one stream; only its thread uses it, but for `out`, which is a queue."""
 
@@ -92,6 +114,7 @@ class StreamState:
     encode_s: float = 0.0
     asked: bool = False
     unheard: set[int] = field(default_factory=set)
+    waiting: Waiting = field(default_factory=Waiting)
 
     def __post_init__(self) -> None:
         if self.record.num_lanes > 1 and not self.record.info.is_sequence:
@@ -185,16 +208,14 @@ class ProducedStream:
     Args:
         conductor: Drives the stream.
         state: The stream.
-        num_producers: Producers that make it, for its figures.
-        num_workers: Workers that make it, for its figures.
+        is_home: Whether no producer makes it, but a thread of the caller's process.
     """
 
-    def __init__(self, conductor: Conductor, state: StreamState, *, num_producers: int, num_workers: int) -> None:
+    def __init__(self, conductor: Conductor, state: StreamState, *, is_home: bool = False) -> None:
         self._conductor = conductor
         self._state = state
-        self._num_producers = num_producers
-        self._num_workers = num_workers
-        self._num_lost_before = conductor.num_lost
+        self._is_home = is_home
+        self._num_lost_before = conductor.crew.num_lost
         self._meter = Meter()
         self._started = False
         self._closed = False
@@ -252,6 +273,7 @@ class ProducedStream:
             return out.get_nowait()
         except queue.Empty:
             started = time.perf_counter()
+        self._state.waiting.begin(started)
         try:
             while True:
                 try:
@@ -263,7 +285,9 @@ class ProducedStream:
                             "this feed's thread has ended; nothing more can come."
                         ) from None
         finally:
-            self._meter.waited(time.perf_counter() - started)
+            ended = time.perf_counter()
+            self._state.waiting.end(ended)
+            self._meter.waited(ended - started)
 
     def stats(self) -> FeedStats:
         meter, state = self._meter, self._state
@@ -276,9 +300,9 @@ class ProducedStream:
             run_s=meter.run_s(),
             produce_s=state.produce_s,
             encode_s=state.encode_s,
-            num_producers=self._num_producers,
-            num_workers=self._num_workers,
-            lost_producers=self._conductor.num_lost - self._num_lost_before,
+            num_producers=0 if self._is_home else self._conductor.crew.num_members(),
+            num_workers=self._conductor.crew.num_members() * self._conductor.crew.num_threads,
+            lost_producers=self._conductor.crew.num_lost - self._num_lost_before,
             remade_tickets=state.window.num_remade,
         )
 

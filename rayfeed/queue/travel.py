@@ -33,7 +33,7 @@ def pack_or_keep(source: Any, *, name: str, info: SourceInfo, options: StreamOpt
     try:
         return pack(source, name=name)
     except SourceError as error:
-        if options.workers == 0:
+        if options.is_inline:
             hint = 'With trainer="driver" and workers=0 it runs in this process as it is.'
         elif info.is_sequence:
             raise

@@ -95,7 +95,8 @@ def _fit(
         spec, stream = job.validation, streams[1]
         steps = job.validation_steps if not spec.info.is_sequence else None
         testing = validation = FeedAdapter(_slices(stream, spec, steps), model, what=spec.name)
-        adapter.prefetch_when_near(stream.start, spec.options.max_queue_size + spec.options.workers)
+        num_workers = spec.options.num_producers * spec.options.num_threads
+        adapter.prefetch_when_near(stream.start, spec.options.max_queue_size + num_workers)
     opening = Opening(adapter, testing)
     container = _container(job, model, [opening, *callbacks], progress, slices, last=[Closing(slices, job.epochs)])
     # Keras' `BackupAndRestore` leaves the epoch it resumed at in the model, where it would hold for later calls too.

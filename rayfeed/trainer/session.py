@@ -77,7 +77,7 @@ class Trainer:
         validation_steps: int | None = None,
         class_weight: Any = None,
         max_queue_size: int = 10,
-        workers: int = 1,
+        workers: int | Literal["auto"] | tuple[int, int] = 1,
         use_multiprocessing: bool = False,
         shuffle: bool = True,
         initial_epoch: int = 0,
@@ -131,7 +131,7 @@ class Trainer:
         steps: int | None = None,
         callbacks: Any = None,
         max_queue_size: int = 10,
-        workers: int = 1,
+        workers: int | Literal["auto"] | tuple[int, int] = 1,
         use_multiprocessing: bool = False,
         verbose: int | str = 0,
         *,
@@ -152,7 +152,7 @@ class Trainer:
         steps: int | None = None,
         callbacks: Any = None,
         max_queue_size: int = 10,
-        workers: int = 1,
+        workers: int | Literal["auto"] | tuple[int, int] = 1,
         use_multiprocessing: bool = False,
         verbose: int | str = 0,
         *,
@@ -219,13 +219,13 @@ class Trainer:
 
     def _ships(self, options: StreamOptions) -> bool:
         """Whether sources run in another process than the caller's."""
-        return isinstance(self._options, TrainerOptions) or options.workers > 0
+        return isinstance(self._options, TrainerOptions) or not options.is_inline
 
     def _run(self, job: Job, callbacks: list[keras.callbacks.Callback]) -> Outcome:
         if self._is_closed:
             raise FeedClosedError("this trainer is closed: open a new one.")
         options, wanted = self._options, job.stream.options
-        if isinstance(options, TrainerOptions) and wanted.workers:
+        if isinstance(options, TrainerOptions) and not wanted.is_inline:
             ensure_ray()
             producer_claim(job.producers, wanted.num_producers)  # refused here, before the trainer is started for it
         if self._runner is None:

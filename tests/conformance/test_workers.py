@@ -3,6 +3,7 @@
 import itertools
 import os
 import threading
+import time
 import warnings
 
 import keras
@@ -13,7 +14,7 @@ from tests.conformance.contract import complaint, line
 from tests.conformance.echo import trained
 from tests.conformance.sources import Meeting, copies
 from tests.conftest import living_actors
-from tests.sources import Log, batch, numbers_of
+from tests.sources import Log, Numbered, batch, numbers_of
 
 
 class Watches(keras.callbacks.Callback):
@@ -101,6 +102,29 @@ def test_copies_that_do_not_ask_repeat_the_data_and_the_caller_is_warned_once(ec
         run = trained(echo, map(batch, range(99)), 6, epochs=2, workers=2, use_multiprocessing=True)
     assert run.epochs == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4, 5, 5]]
     assert len([warning for warning in record if "duplicate" in str(warning.message)]) == 1
+
+
+class Slow(Numbered):
+    """Takes its time for each batch; the trainer takes none."""
+
+    def __getitem__(self, index):
+        time.sleep(0.05)
+        return super().__getitem__(index)
+
+
+@line("C12")
+@complaint(
+    "intelligent-machine-learning/dlrover#661",
+    there="the number of workers could be changed only by starting the job again",
+    here="producers come during the training, in which no batch is lost, repeated or out of order",
+)
+@pytest.mark.parametrize("workers", [(1, 3), "auto"], ids=str)
+def test_producers_come_while_the_trainer_waits_and_the_batches_stay_the_same(workers, echo):
+    run = trained(echo, Slow(60), epochs=2, workers=workers, shuffle=False)
+    assert run.epochs == [list(range(60))] * 2
+    assert run.history.feed_stats.num_producers > 1
+    with pytest.raises(ValueError, match="is for a Sequence, whose batches any producer can make"):
+        trained(echo, lambda: iter([]), 3, workers=workers)
 
 
 @line("A get_worker_info")

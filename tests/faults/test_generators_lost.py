@@ -81,7 +81,7 @@ def test_a_producer_lost_before_its_copy_began_is_replaced_or_an_error(max_resta
     try:
         wait_until(lambda: len(conductor._pool.working()) == 2, "the producers do not start")
         os.kill(producer_pids()[0], signal.SIGKILL)
-        wait_until(lambda: conductor.num_lost == 1, "the loss is not noticed")
+        wait_until(lambda: conductor.crew.num_lost == 1, "the loss is not noticed")
         stream.start()
         if max_restarts:
             assert [number_of(stream.next_item().batch()) for _ in range(6)] == [0, 0, 1, 1, 2, 2]

@@ -128,9 +128,9 @@ def test_a_call_counts_its_own_losses_and_has_all_its_restarts(log):
         for _ in range(3):
             kept.evaluate_generator(Telling(8, log), **TWO, producers=options)
             conductor = kept._runner._keeper._conductor
-            lost = conductor.num_lost
+            lost = conductor.crew.num_lost
             os.kill(producer_pids()[0], signal.SIGKILL)
-            wait_until(lambda c=conductor, lost=lost: c.num_lost == lost + 1, "the loss is not noticed")
+            wait_until(lambda c=conductor, lost=lost: c.crew.num_lost == lost + 1, "the loss is not noticed")
             wait_until(lambda c=conductor: len(c._pool.working()) == 2, "it is not replaced")
             history = kept.fit_generator(Telling(8, log), verbose=0, **TWO, producers=options)
             assert history.feed_stats.lost_producers == 0

@@ -130,3 +130,14 @@ def test_the_checks_can_be_used_alone():
         check_integer("steps", 0, least=1)
     with pytest.raises(OptionError, match=r"^rate must be at least 0, got -1\.$"):
         check_number("rate", -1, least=0)
+
+
+def test_workers_may_be_found_out_between_bounds():
+    assert StreamOptions(workers="auto").least == 1
+    options = StreamOptions(workers=(2, np.int64(5)))
+    assert (options.least, options.most, options.num_producers, options.num_threads) == (2, 5, 5, 1)
+    assert StreamOptions(workers=3).least is None
+    assert refusal(StreamOptions, workers=(0, 2)) == "workers[0] must be at least 1, got 0."
+    assert refusal(StreamOptions, workers=(3, 2)) == "workers[1] must be at least 3, got 2."
+    text = 'workers must be a whole number, "auto", or the least and the most as a tuple; got (1, 2, 3).'
+    assert refusal(StreamOptions, workers=(1, 2, 3)) == text

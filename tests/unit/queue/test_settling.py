@@ -53,7 +53,7 @@ def opened(conductor):
     state = conductor.open_stream(
         RECORD, None, lambda number: LaneWindow(stream=number, bound=Bound(3), plan=LanePlan(max_batches=1))
     )
-    return ProducedStream(conductor, state, num_producers=0, num_workers=1)
+    return ProducedStream(conductor, state)
 
 
 def test_without_streams_it_is_settled_at_once(conductor):
