@@ -126,7 +126,7 @@ class TrainerHost(MailboxHost):
         self._relay = relay = Relay(outbox)
         snapshot: Snapshot | None = None
         models = self._host()
-        model, was_built = models.model, models.model.built
+        model = models.model
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result: Any
@@ -154,7 +154,7 @@ class TrainerHost(MailboxHost):
             began = snapshot is not None
             changes = snapshot.changes() if snapshot is not None else []
         left = Left(
-            model=models.leave() if began and (request.job.method == "fit" or not was_built) else None,
+            model=models.leave() if began else None,
             random=random_state() if began else None,
             callbacks=changes,
             warnings=_told(caught),

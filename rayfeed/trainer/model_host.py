@@ -21,7 +21,9 @@ from rayfeed.trainer.transport import (
     Values,
     conform,
     differing,
+    digest,
     digests,
+    groups,
     layout,
     made_model,
     read,
@@ -79,7 +81,7 @@ class ModelHost:
 
     def __init__(self) -> None:
         self._model: Any = None
-        self._digests: list[list[bytes]] = []
+        self._digests: list[list[bytes]] | None = None  # of the values there are; None where nobody looked
         self._inputs: Any = None
         self._leaving: Iterator[Values] = iter(())
 
@@ -98,16 +100,23 @@ class ModelHost:
                 self._model = (
                     made_model(unpack(message.data)) if message.is_function else unpack_blueprint(message.data)
                 )
+                self._digests = None
             case Layout():
                 conform(self._model, message)
+                if self._digests is not None and [*map(len, self._digests)] != [*map(len, groups(self._model))]:
+                    self._digests = None
             case list():
                 write(self._model, message)
+                if self._digests is not None:
+                    for (group, number), value in message:
+                        self._digests[group][number] = digest(value)
             case _:
                 raise InternalError(f"unknown message {message!r}")
 
     def begin(self) -> None:
         """A job begins: what differs from now on has changed."""
-        self._digests = digests(self._model)
+        if self._digests is None:
+            self._digests = digests(self._model)
         self._inputs = None
 
     def tell_inputs(self, inputs: Any) -> None:
@@ -116,8 +125,9 @@ class ModelHost:
 
     def leave(self) -> Leaving:
         """A job is over: tell what the model is now."""
-        now = digests(self._model)
-        self._leaving = read(self._model, differing(now, self._digests))
+        before, now = self._digests or [], digests(self._model)
+        self._digests = now
+        self._leaving = read(self._model, differing(now, before))
         return Leaving(layout(self._model, self._inputs), now, bool(getattr(self._model, "stop_training", False)))
 
     def give(self) -> Values | None:

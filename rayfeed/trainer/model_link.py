@@ -70,21 +70,23 @@ class ModelLink:
         if self.model is None or (self._make is not None and self._known is None):
             return  # the actor's is the first
         _deliver(actor, layout(self.model))
-        known = self._known
-        wanted = places(self.model) if known is None else differing(digests(self.model), known)
-        for part in read(self.model, wanted):
+        mine = digests(self.model)
+        # Until all has arrived nobody knows what the actor has: the caller may be interrupted.
+        known, self._known = self._known, None
+        for part in read(self.model, places(self.model) if known is None else differing(mine, known)):
             _deliver(actor, part)
+        self._known = mine
 
     def fetch(self, actor: Any, leaving: Leaving) -> None:
         """Bring the caller's model to the state of the actor's."""
         model = self.made()
+        self._known = None  # until all has arrived
         conform(model, leaving.layout)
         while True:
             values: Any = ray.get(actor.give_values.remote(), timeout=PART_TIMEOUT_S)
             if values is None:
                 break
             write(model, values)
-        model.stop_training = leaving.stop_training
         self._known = leaving.digests
 
 

@@ -147,14 +147,14 @@ class RemoteTrainer:
         )
         hooks.begin(request.number, self._actor.heed.remote)
         self._wait_until_open()
+        self._send_model()
         running = None
         thread = home.Home(self._actor, staying)
         try:
-            self._link.send(self._actor)
             thread.start()
             running = self._actor.run.remote(request)
             answer = self._follow(running, bar, hooks)
-            self._take_home(answer, hooks)
+            self._take_home(job, answer, hooks)
         except RayActorError as error:
             raise TrainerDiedError(
                 f"the trainer's process died during {job.method}: {error}\n"
@@ -163,7 +163,7 @@ class RemoteTrainer:
                 "max_queue_bytes."
             ) from error
         except BaseException:
-            self._abort(running, hooks)
+            self._abort(job, running, hooks)
             raise
         finally:
             thread.close()
@@ -176,12 +176,16 @@ class RemoteTrainer:
             case Done(outcome):
                 return outcome
 
-    def _take_home(self, answer: Done | Failed, hooks: DriverHooks) -> None:
+    def _take_home(self, job: Job, answer: Done | Failed, hooks: DriverHooks) -> None:
         """Give the caller's model and callbacks what the job left, whether it ended well or not."""
         left = answer.left
         if left.model is not None:
-            self._link.fetch(self._actor, left.model)
-            self.model.stop_training = left.model.stop_training or hooks.wants_stop
+            if (
+                job.method == "fit" or self.model is not None
+            ):  # a function's model is made here when it has been trained
+                self._link.fetch(self._actor, left.model)
+            if job.method == "fit":
+                self._link.made().stop_training = left.model.stop_training or hooks.wants_stop
         if left.random is not None:
             set_random_state(left.random)
         if left.callbacks:
@@ -196,6 +200,16 @@ class RemoteTrainer:
                 ray.wait([actor.end_producers.remote()], timeout=PRODUCERS_TIMEOUT_S)
             ray.kill(actor)
             ray.wait([self._held], timeout=ABORT_TIMEOUT_S)
+
+    def _send_model(self) -> None:
+        try:
+            self._link.send(self._actor)
+        except RayActorError as error:
+            raise TrainerDiedError(
+                f"the trainer's process died while it built the model: {error}\n"
+                "  A process that dies without a Python error was often killed for its memory: raise "
+                "TrainerOptions.memory."
+            ) from error
 
     def _wait_until_open(self) -> None:
         if self._is_open:
@@ -233,7 +247,7 @@ class RemoteTrainer:
             hooks.check()
             asked = self._actor.progress.remote(self._num_jobs)
 
-    def _abort(self, running: Any, hooks: DriverHooks) -> None:
+    def _abort(self, job: Job, running: Any, hooks: DriverHooks) -> None:
         """The caller gives up (Ctrl-C): end the job's producers, take home what was trained, end the actor."""
         if self._actor is None or not ray.is_initialized():
             return
@@ -241,7 +255,7 @@ class RemoteTrainer:
             self._actor.abort.remote()
             if running is not None and ray.wait([running], timeout=ABORT_TIMEOUT_S)[0]:
                 answer: Any = ray.get(running)
-                self._take_home(answer, hooks)
+                self._take_home(job, answer, hooks)
         except RayActorError:
             return  # it died meanwhile: nothing is left to take home
         finally:

@@ -157,7 +157,7 @@ def build(model: Any, inputs: Any) -> None:
 
 def digests(model: Any) -> list[list[bytes]]:
     """A digest of each place's value, by group."""
-    return [[_digest(_value(variable)) for variable in members] for members in groups(model)]
+    return [[digest(_value(variable)) for variable in members] for members in groups(model)]
 
 
 def read(model: Any, wanted: Iterable[Place]) -> Iterator[Values]:
@@ -234,6 +234,7 @@ def _value(variable: Any) -> np.ndarray:
         return copied
 
 
-def _digest(value: np.ndarray) -> bytes:
+def digest(value: np.ndarray) -> bytes:
+    """What tells a value from others."""
     data: Any = np.ascontiguousarray(value).view(np.uint8) if value.size else b""
     return hashlib.sha256(data).digest()

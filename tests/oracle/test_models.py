@@ -207,3 +207,42 @@ def lambda_nothing():
         return None
 
     return nothing
+
+
+class Counting(keras.Model):
+    """Changes a weight of its own in each test step, as models that keep statistics do."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2, activation="softmax")
+        self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, name="steps")
+
+    def call(self, x):
+        return self.dense(x)
+
+    def test_step(self, data):
+        self.steps.assign_add(1.0)
+        return super().test_step(data)
+
+
+def test_what_an_evaluation_changes_in_the_model_comes_home_too(rows):
+    model = Counting()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with rayfeed.Trainer(model) as trainer:
+        trainer.evaluate_generator(rows(), workers=0)
+        assert float(model.steps) == len(rows())
+        model.steps.assign(100.0)
+        trainer.evaluate_generator(rows(), workers=0)
+    assert float(model.steps) == 100 + len(rows())
+
+
+class Fails(keras.layers.Layer):
+    def get_config(self):
+        return {**super().get_config(), "unknown": 1}
+
+
+def test_a_model_that_cannot_be_built_there_is_an_error_that_names_why(rows):
+    broken = keras.Sequential([keras.Input((10,)), Fails(), keras.layers.Dense(2)])
+    broken.compile("adam", "mse")
+    with pytest.raises(TypeError, match="unknown"):
+        rayfeed.fit_generator(broken, rows(), verbose=0, workers=0)
