@@ -90,14 +90,11 @@ class _Pickler(cloudpickle.Pickler):
 
     def __init__(self, file: io.BytesIO, by_reference: Sequence[object], how: How | None) -> None:
         super().__init__(file, protocol=5)
-        self._by_reference = by_reference
+        self._by_reference = {id(other): place for place, other in enumerate(by_reference)}
         self._how = how
 
     def persistent_id(self, obj: Any) -> int | None:
-        for place, other in enumerate(self._by_reference):
-            if obj is other:
-                return place
-        return None
+        return self._by_reference.get(id(obj))
 
     def reducer_override(self, obj: Any) -> Any:
         if self._how is not None:

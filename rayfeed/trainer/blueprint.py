@@ -16,8 +16,7 @@ seed by itself travels with that seed, so that what is built elsewhere begins wi
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
@@ -25,10 +24,14 @@ import keras
 
 from rayfeed.errors import SourceError
 from rayfeed.source.shipping import pack, unpack
-from rayfeed.trainer.members import PART, Members, is_keras, is_users
+from rayfeed.trainer.configuring import configured, from_configuration, without_rates
+from rayfeed.trainer.members import Members, is_keras, is_users
 
 BASES = (keras.Model, keras.layers.Layer, keras.metrics.Metric)
 """Classes whose objects track what is set on them: they are filled attribute by attribute."""
+
+TRACKED_IN = ("_trainable_variables", "_non_trainable_variables", "_layers", "_seed_generators")
+"""Lists in which Keras' bases keep what was set on them; their order is that of the weights."""
 
 COPIED = ("built", "_trainable", "_build_shapes_dict", "_auto_config", "_supports_masking", "_input_spec", "_called")
 """Attributes of Keras' bases that a user's layer may have changed."""
@@ -53,7 +56,15 @@ def unpack_blueprint(data: bytes) -> Any:
     Raises:
         SourceError: Keras cannot build it from its configuration.
     """
-    return unpack(data)
+    try:
+        return unpack(data)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise SourceError(
+            f"the model cannot be built again in the trainer: {type(error).__name__}: {reason[0]}\n"
+            "  Where a class has get_config(), its arguments must be those of __init__; a class without it travels "
+            "attribute by attribute. Or pass a function without arguments that builds and compiles the model."
+        ) from error
 
 
 class _Parts:
@@ -65,19 +76,28 @@ class _Parts:
         for plain in (list, dict, set):  # Keras' tracking lists and dicts: the owner tracks anew what is set on it
             if isinstance(obj, plain) and type(obj) is not plain and is_keras(type(obj)):
                 return plain, (plain(obj),)
+        reduced: Any
         match _way(obj):
             case Way.ATTRIBUTES:
-                return _new_object, (type(obj), _base_arguments(obj)), _attributes(obj), None, None, _set_attributes
+                reduced = _new_object, (type(obj), _base_arguments(obj)), _attributes(obj), None, None, _set_attributes
             case Way.PLAIN:
-                return _new_plain, (type(obj),), dict(vars(obj))
+                reduced = _new_plain, (type(obj),), dict(vars(obj))
+            case Way.GRAPH:
+                reduced = _new_graph, (type(obj), *_graph(obj)), _attributes(obj), None, None, _set_attributes
+            case Way.OPTIMIZER:
+                reduced = _new_optimizer, (type(obj), *_optimizer_base(obj)), _users(obj), None, None, _set_plainly
             case Way.CONFIGURATION:
-                return _from_config, _configured(obj, lambda: keras.saving.serialize_keras_object(obj), type(obj))
+                reduced = (
+                    from_configuration,
+                    configured(obj, lambda: keras.saving.serialize_keras_object(obj), type(obj)),
+                )
             case None:
-                return NotImplemented
+                reduced = NotImplemented
+        return reduced
 
     def members(self, obj: Any) -> Iterable[tuple[str, object]] | None:
         match _way(obj):
-            case Way.ATTRIBUTES:
+            case Way.ATTRIBUTES | Way.GRAPH | Way.OPTIMIZER:
                 return [(f".{name}", value) for name, value in _users(obj).items()]
             case Way.CONFIGURATION:
                 found = Members.of(obj)
@@ -91,6 +111,8 @@ class Way(Enum):
 
     ATTRIBUTES = "attributes, set one by one"
     PLAIN = "attributes, as pickle does"
+    GRAPH = "the graph or stack of layers, then attributes"
+    OPTIMIZER = "configuration of Keras' base class, then attributes"
     CONFIGURATION = "configuration"
 
 
@@ -98,19 +120,19 @@ def _way(obj: Any) -> Way | None:
     """The way of a Keras object; None for all else."""
     if not hasattr(type(obj), "get_config") or isinstance(obj, type):
         return None
-    if isinstance(obj, BASES) and _goes_by_attributes(obj):
+    if not is_users(type(obj)) or not _has_to_go_by_attributes(obj):
+        return Way.CONFIGURATION
+    if isinstance(obj, keras.Sequential) or hasattr(obj, "_operations"):
+        return Way.GRAPH
+    if isinstance(obj, BASES):
         return Way.ATTRIBUTES
-    if is_users(type(obj)) and not _has_own(obj, "get_config") and not isinstance(obj, (*BASES, keras.Optimizer)):
-        return Way.PLAIN  # losses, initializers and the like, which track nothing
-    return Way.CONFIGURATION
+    return Way.OPTIMIZER if isinstance(obj, keras.Optimizer) else Way.PLAIN
 
 
 # By attributes
 
 
-def _goes_by_attributes(obj: Any) -> bool:
-    if not is_users(type(obj)) or isinstance(obj, keras.Sequential) or hasattr(obj, "_operations"):
-        return False  # functional models are graphs, which only their configuration describes
+def _has_to_go_by_attributes(obj: Any) -> bool:
     own_compile = _has_own(obj, "compile") and not _has_own(obj, "compile_from_config")
     return own_compile or not _has_own(obj, "get_config")
 
@@ -130,31 +152,85 @@ def _base_arguments(obj: Any) -> dict[str, Any]:
 
 def _internal_names(obj: Any) -> set[str]:
     """Attributes that Keras itself sets on every object of this kind, when made, built or compiled."""
+    if isinstance(obj, keras.Optimizer):
+        base, config = _optimizer_base(obj)
+        bare = base.from_config(config)
+        bare.build([keras.Variable(0.0)])
+        return set(vars(bare))
     base = _base(type(obj))
     bare = base(name="bare")
     if base is keras.Model:
         bare.compile("sgd", "mse")
+    if _way(obj) is Way.GRAPH:
+        vars(bare).update(vars(keras.Sequential() if isinstance(obj, keras.Sequential) else _graph(obj)[0]))
     compiled = {"train_function", "test_function", "predict_function", "optimizer", "loss", "stop_training", "history"}
-    return set(vars(bare)) | compiled
+    return set(vars(bare)) | compiled | {name for name in vars(obj) if name.startswith("_self_")}
 
 
 def _users(obj: Any) -> dict[str, Any]:
     internal = _internal_names(obj)
-    return {name: value for name, value in vars(obj).items() if name not in internal}
+    own = {name: value for name, value in vars(obj).items() if name not in internal}
+    if isinstance(obj, keras.Optimizer):  # its variables are made when it is built
+        return {name: value for name, value in own.items() if not _holds_variables(value)}
+    return own
+
+
+def _holds_variables(value: Any) -> bool:
+    return any(isinstance(leaf, keras.Variable) for leaf in keras.tree.flatten(value))
 
 
 def _attributes(obj: Any) -> dict[str, Any]:
     """What the user set on an object, in that order; what of Keras' own differs from a new one; how it is compiled."""
     own = vars(obj)
+    is_graph = _way(obj) is Way.GRAPH  # what it is made of has told that already
     state = {
         "users": _users(obj),
-        "copied": {name: own[name] for name in COPIED if name in own},
+        "copied": {name: own[name] for name in COPIED if name in own and not is_graph},
         "activity_regularizer": getattr(obj, "activity_regularizer", None),
+        "tracked": {name: list(own[name]) for name in TRACKED_IN if name in own and not is_graph},
         "compiled": None,
     }
     if isinstance(obj, keras.Model) and obj.compiled:
-        state["compiled"] = _configured(obj, lambda: keras.Model.get_compile_config(obj), None)
+        state["compiled"] = configured(obj, lambda: keras.Model.get_compile_config(obj), None)
     return state
+
+
+def _graph(obj: Any) -> tuple[Any, ...]:
+    """What a functional model or a stack of layers is made of, without its class: that model, or the layers."""
+    if isinstance(obj, keras.Sequential):
+        return None, list(vars(obj)["_layers"]), obj.name  # `layers` leaves out the input
+    plain = keras.Model(obj._inputs_struct, obj._outputs_struct, name=obj.name)  # noqa: SLF001 - `inputs` is flat
+    return plain, None, obj.name
+
+
+def _new_graph(cls: Any, plain: Any, layers: list[Any] | None, name: str) -> Any:
+    obj = cls.__new__(cls)
+    if layers is not None:
+        keras.Sequential.__init__(obj, layers, name=name)
+    else:
+        struct = plain._inputs_struct, plain._outputs_struct  # noqa: SLF001 - as in `_graph`
+        # Keras' functional class, which it puts among the bases of such a class when its first object is made.
+        base: Any = next(one for one in cls.__mro__ if is_keras(one))
+        base.__init__(obj, *struct, name=name)
+    return obj
+
+
+def _optimizer_base(obj: Any) -> tuple[Any, dict[str, Any]]:
+    """Keras' own class of an optimizer, and its configuration as that class gives it."""
+    base: Any = next(cls for cls in type(obj).__mro__ if is_keras(cls))
+    return base, without_rates({"module": "keras.optimizers", "config": base.get_config(obj)})["config"]
+
+
+def _new_optimizer(cls: Any, base: Any, config: dict[str, Any]) -> Any:
+    obj = cls.__new__(cls)
+    made = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    base.__init__(obj, **made)
+    return obj
+
+
+def _set_plainly(obj: Any, state: dict[str, Any]) -> None:
+    for name, value in state.items():
+        setattr(obj, name, value)
 
 
 def _new_object(cls: Any, arguments: dict[str, Any]) -> Any:
@@ -168,9 +244,13 @@ def _set_attributes(obj: Any, state: dict[str, Any]) -> None:
         setattr(obj, name, value)
     if state["activity_regularizer"] is not None:
         obj.activity_regularizer = state["activity_regularizer"]
+    for name, members in state["tracked"].items():
+        here = vars(obj).get(name)
+        if here is not None and {id(one) for one in here} == {id(one) for one in members}:
+            here[:] = members  # attributes that were set anew come in another order than they were first set in
     vars(obj).update(state["copied"])
     if state["compiled"] is not None:
-        keras.Model.compile(obj, **_from_config(*state["compiled"]))
+        keras.Model.compile(obj, **from_configuration(*state["compiled"]))
 
 
 def _new_plain(cls: Any) -> Any:
@@ -195,87 +275,3 @@ def _new_variable(shape: tuple[int, ...], settings: dict[str, Any], regularizer:
     variable = keras.Variable(initializer="zeros", shape=shape, **settings)
     variable.regularizer, variable.constraint = regularizer, constraint
     return variable
-
-
-# By configuration
-
-
-def _configured(obj: Any, serialize: Callable[[], Any], cls: type | None) -> tuple[Any, ...]:
-    """A configuration, and what it refers to: the user's objects by number, functions by name, and its own class."""
-    members = Members.of(obj)
-    with members.stand_ins(), _seeds_told(members.initializers):
-        config = _without_rates(serialize())
-    parts, functions = members.used_in(config)
-    own = cls if cls is not None and is_users(cls) else None
-    named = [*(type(part) for part in parts.values()), *functions.values(), *([own] if own is not None else [])]
-    return config, parts, functions, own, [(keras.saving.get_registered_name(one), one) for one in named]
-
-
-def _without_rates(config: Any) -> Any:
-    """The configuration with one learning rate for all: it is a variable, which a callback may change in every call.
-
-    A model whose configuration is what it was is not built again.
-    """
-    match config:
-        case {"module": "keras.optimizers", "config": {"learning_rate": float()} as inner}:
-            return {**config, "config": {**_without_rates({**inner, "learning_rate": None}), "learning_rate": 1.0}}
-        case dict():
-            return {name: _without_rates(value) for name, value in config.items()}
-        case list() | tuple():
-            return type(config)(_without_rates(value) for value in config)
-        case _:
-            return config
-
-
-@contextlib.contextmanager
-def _seeds_told(initializers: list[Any]) -> Iterator[None]:
-    """Have initializers that drew their seed themselves tell it; their configuration would have another drawn."""
-    silent = [one for one in initializers if one._init_seed is None]  # noqa: SLF001 - nothing public tells
-    for one in silent:
-        one._init_seed = one.seed  # noqa: SLF001 - as above
-    try:
-        yield
-    finally:
-        for one in silent:
-            one._init_seed = None  # noqa: SLF001 - as above
-
-
-def _from_config(
-    config: Any, parts: dict[int, Any], functions: dict[str, Any], own: type | None, named: list[tuple[str, Any]]
-) -> Any:
-    """Have Keras build an object, or compile arguments, from a configuration."""
-
-    class StandIn:
-        """In the configuration's place for each class of the user's."""
-
-        @staticmethod
-        def from_config(inner: dict[str, Any]) -> Any:
-            if PART in inner:
-                return parts[inner[PART]]
-            if own is None:
-                raise SourceError(f"the model's configuration refers to a class that did not travel: {inner!r:.200}")
-            build: Any = own
-            return build.from_config(inner)
-
-    with _named({name: StandIn if isinstance(one, type) else one for name, one in named} | functions):
-        # safe_mode guards against code in files of unknown origin; this configuration is the caller's own.
-        built = keras.saving.deserialize_keras_object(config, safe_mode=False)
-    for name, one in named:
-        # What is registered with Keras there must be so here: a model that is saved here is loaded there.
-        if ">" in name and name != keras.saving.get_registered_name(one):
-            keras.saving.register_keras_serializable(*name.split(">", 1))(one)
-    return built
-
-
-@contextlib.contextmanager
-def _named(objects: dict[str, Any]) -> Iterator[None]:
-    """Have Keras find these under their names, also where the user's module registers a class under one of them."""
-    known = keras.saving.get_custom_objects()  # the registered ones, which go before a scope's
-    before = {name: known[name] for name in objects if name in known}
-    known.update(objects)
-    try:
-        yield
-    finally:
-        for name in objects:
-            del known[name]
-        known.update(before)

@@ -1,9 +1,10 @@
 """How the user's callbacks travel to the trainer, and how what they learnt comes home.
 
-On the way there the caller's model is left out: where a callback refers to it, it refers to the trainer's at the other
-end. On the way back come the attributes that the run changed, not the objects: the caller's own callbacks keep their
-identity, and a list or dict of theirs is filled in place, so that whoever else holds it sees the change. Functions
-stay: what a closure in the caller's process captured cannot be reached from another (`rayfeed.on_driver` is for those).
+On the way there the caller's model is left out: where a callback refers to it, or to a layer, optimizer or variable of
+it, it refers to the trainer's at the other end. On the way back come the attributes that the run changed, not the
+objects: the caller's own callbacks keep their identity, and a list or dict of theirs is filled in place, so that
+whoever else holds it sees the change. Functions stay: what a closure in the caller's process captured cannot be reached
+from another (`rayfeed.on_driver` is for those).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import keras  # noqa: TC002 - the backend is chosen: this file is only loaded be
 
 from rayfeed.errors import SourceError
 from rayfeed.source.shipping import pack, unpack
+from rayfeed.trainer.transport import objects_of
 
 OF_ONE_RUN = ("_model", "params")
 """Attributes that Keras sets for a run: different on both sides."""
@@ -45,12 +47,12 @@ def pack_callbacks(callbacks: list[keras.callbacks.Callback], model: Any) -> byt
     clones = [copy.copy(callback) for callback in callbacks]
     for clone in clones:
         vars(clone).update(dict.fromkeys(OF_ONE_RUN))
-    return pack(clones, name="callbacks", by_reference=[model])
+    return pack(clones, name="callbacks", by_reference=objects_of(model))
 
 
 def unpack_callbacks(data: bytes, model: Any) -> list[keras.callbacks.Callback]:
     """The callbacks, referring to this process' `model`."""
-    return unpack(data, by_reference=[model])
+    return unpack(data, by_reference=objects_of(model))
 
 
 class Snapshot:
@@ -69,20 +71,22 @@ class Snapshot:
     def changes(self) -> list[bytes]:
         """What the run changed in each callback, packed. Warns of a user's attributes that cannot travel."""
         packed = []
+        own = objects_of(self._model)
         for callback, before in zip(self._callbacks, self._before, strict=True):
             after = self._packed(callback, warn=True)
             changed = {name: vars(callback)[name] for name, data in after.items() if data != before.get(name)}
             removed = [name for name in before if name not in vars(callback)]
-            packed.append(pack(Changes(changed, removed), name="callbacks", by_reference=[self._model]))
+            packed.append(pack(Changes(changed, removed), name="callbacks", by_reference=own))
         return packed
 
     def _packed(self, callback: keras.callbacks.Callback, *, warn: bool) -> dict[str, bytes]:
         packed: dict[str, bytes] = {}
+        own = objects_of(self._model)
         for name, value in vars(callback).items():
             if name in OF_ONE_RUN or isinstance(value, (types.FunctionType, types.MethodType)):
                 continue
             try:
-                packed[name] = pack(value, name=f"{type(callback).__name__}.{name}", by_reference=[self._model])
+                packed[name] = pack(value, name=f"{type(callback).__name__}.{name}", by_reference=own)
             except SourceError as error:
                 if warn and not _is_keras_own(callback, name):
                     warnings.warn(f"This state of a callback stays in the trainer: {error}", stacklevel=2)
@@ -108,7 +112,7 @@ def apply_changes(
 ) -> None:
     """Bring the changes home to the caller's own callbacks, which then refer to the caller's `model`."""
     for callback, data in zip(callbacks, packed, strict=True):
-        changes: Changes = unpack(data, by_reference=[model])
+        changes: Changes = unpack(data, by_reference=objects_of(model))
         own = vars(callback)
         for name, value in changes.values.items():
             match own.get(name), value:

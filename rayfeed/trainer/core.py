@@ -22,6 +22,7 @@ from rayfeed.trainer.class_weight import ClassWeight, outputs_of
 from rayfeed.trainer.messages import Job, Outcome
 from rayfeed.trainer.planning import validated_epochs
 from rayfeed.trainer.slices import Slices
+from rayfeed.trainer.transport import layers_of
 
 Watch = Callable[[OpenStreams | None], None]
 """Told the job's streams when they are opened, and None before they are closed; lets another thread abort the job."""
@@ -66,7 +67,7 @@ def run_job(
         )
         streams[0].start()
         with _own_errors(adapter):
-            if not model.built:
+            if not all(layer.built for layer in layers_of(model)):  # Keras may call a model built whose layers are not
                 tell_inputs(adapter.input_specs())
             match job.method:
                 case "fit":

@@ -40,17 +40,27 @@ class Members:
         objects: Objects of the user's classes; what is inside these is theirs.
         functions: Functions that are not Keras' own.
         initializers: Keras' random initializers.
+        optimizers: Optimizers, in whatever they are.
+        lookups: Keras' layers that look words up in a vocabulary they were adapted to.
     """
 
     objects: list[Any] = field(default_factory=list)
     functions: list[types.FunctionType] = field(default_factory=list)
     initializers: list[Any] = field(default_factory=list)
+    optimizers: list[Any] = field(default_factory=list)
+    lookups: list[Any] = field(default_factory=list)
 
     @classmethod
-    def of(cls, root: Any) -> Members:
-        """Look through an object."""
+    def of(cls, root: Any, *, all_layers: bool = False) -> Members:
+        """Look through an object.
+
+        Args:
+            root: The object.
+            all_layers: Whether to look into the user's layers too, which are taken down by themselves.
+        """
         found = cls()
-        seen = {id(root)}
+        # What a model was compiled with is where it is used too; there another may have taken its place since.
+        seen = {id(root)} | ({id(vars(root).get("_compile_config"))} if all_layers else set())
         waiting = list(_members(root))
         while waiting:
             obj = waiting.pop()
@@ -67,15 +77,36 @@ class Members:
                     waiting.extend(_members(obj))
                 case keras.Variable() | keras.KerasTensor():
                     continue
+                case keras.Optimizer() if not is_users(type(obj)) or all_layers:
+                    found.optimizers.append(obj)
+                    if not all_layers:  # its schedule may be the user's; the optimizer it wraps is part of it
+                        waiting.extend(_members(obj))
                 case _ if is_keras(type(obj)):
                     if hasattr(obj, "_init_seed"):
                         found.initializers.append(obj)
+                    if hasattr(obj, "get_vocabulary") and getattr(obj, "input_vocabulary", None) is None:
+                        found.lookups.append(obj)
                     waiting.extend(_members(obj))
                 case _ if is_users(type(obj)) and hasattr(obj, "__dict__"):
                     found.objects.append(obj)
+                    if all_layers and isinstance(obj, keras.layers.Layer):
+                        waiting.extend(_members(obj))
                 case _:
                     continue
         return found
+
+    @contextlib.contextmanager
+    def vocabularies(self) -> Iterator[None]:
+        """Within, configurations hold the vocabularies that layers were adapted to: they are no variables."""
+        for layer in self.lookups:
+            words = layer.get_vocabulary(include_special_tokens=False)
+            if words:
+                vars(layer)["get_config"] = _Answer({**layer.get_config(), "vocabulary": words})
+        try:
+            yield
+        finally:
+            for layer in self.lookups:
+                vars(layer).pop("get_config", None)
 
     @contextlib.contextmanager
     def stand_ins(self) -> Iterator[None]:
@@ -123,6 +154,11 @@ class Members:
             if name in words:
                 functions[name] = function
         return {number: self.objects[number] for number in sorted(numbers)}, functions
+
+
+def found_in(model: Any) -> Members:
+    """All there is in a model, in the user's layers too."""
+    return Members.of(model, all_layers=True)
 
 
 @dataclass(frozen=True)

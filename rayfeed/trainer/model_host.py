@@ -41,6 +41,7 @@ class Blueprint:
         floatx: ``keras.config.floatx()`` of the caller.
         image_data_format: ``keras.config.image_data_format()`` likewise.
         dtype_policy: ``keras.config.dtype_policy()`` likewise.
+        model_policy: The dtype policy that the model was made under.
     """
 
     data: bytes
@@ -48,16 +49,19 @@ class Blueprint:
     floatx: str
     image_data_format: str
     dtype_policy: Any
+    model_policy: Any
 
     @classmethod
-    def of(cls, data: bytes, *, is_function: bool) -> Blueprint:
-        """A blueprint under this process' settings."""
+    def of(cls, data: bytes, *, model: Any = None) -> Blueprint:
+        """A blueprint under this process' settings; without a model that of a function."""
+        policy = keras.config.dtype_policy()
         return cls(
             data=data,
-            is_function=is_function,
+            is_function=model is None,
             floatx=keras.config.floatx(),
             image_data_format=keras.config.image_data_format(),
-            dtype_policy=keras.saving.serialize_keras_object(keras.config.dtype_policy()),
+            dtype_policy=keras.saving.serialize_keras_object(policy),
+            model_policy=keras.saving.serialize_keras_object(policy if model is None else model.dtype_policy),
         )
 
 
@@ -83,6 +87,7 @@ class ModelHost:
         self._model: Any = None
         self._digests: list[list[bytes]] | None = None  # of the values there are; None where nobody looked
         self._inputs: Any = None
+        self._is_made = False  # by a function
         self._leaving: Iterator[Values] = iter(())
 
     @property
@@ -96,13 +101,14 @@ class ModelHost:
             case Blueprint():
                 keras.config.set_floatx(message.floatx)
                 keras.config.set_image_data_format(message.image_data_format)
-                keras.config.set_dtype_policy(keras.saving.deserialize_keras_object(message.dtype_policy))
+                keras.config.set_dtype_policy(keras.saving.deserialize_keras_object(message.model_policy))
                 self._model = (
                     made_model(unpack(message.data)) if message.is_function else unpack_blueprint(message.data)
                 )
-                self._digests = None
+                keras.config.set_dtype_policy(keras.saving.deserialize_keras_object(message.dtype_policy))
+                self._digests, self._is_made = None, message.is_function
             case Layout():
-                conform(self._model, message)
+                conform(self._model, message, by_name=not self._is_made)
                 if self._digests is not None and [*map(len, self._digests)] != [*map(len, groups(self._model))]:
                     self._digests = None
             case list():

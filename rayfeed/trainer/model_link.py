@@ -50,9 +50,9 @@ class ModelLink:
         """
         if self._make is not None:
             if self._built is None:
-                self._blueprint = Blueprint.of(pack(self._make, name="model"), is_function=True)
+                self._blueprint = Blueprint.of(pack(self._make, name="model"))
         else:
-            self._blueprint = Blueprint.of(pack_blueprint(self.model), is_function=False)
+            self._blueprint = Blueprint.of(pack_blueprint(self.model), model=self.model)
 
     def send(self, actor: Any) -> None:
         """Bring the actor's model to the state of the caller's.
@@ -81,7 +81,7 @@ class ModelLink:
         """Bring the caller's model to the state of the actor's."""
         model = self.made()
         self._known = None  # until all has arrived
-        conform(model, leaving.layout)
+        conform(model, leaving.layout, by_name=self._make is None)
         while True:
             values: Any = ray.get(actor.give_values.remote(), timeout=PART_TIMEOUT_S)
             if values is None:

@@ -22,6 +22,7 @@ import keras
 import numpy as np
 
 from rayfeed.errors import OptionError, SourceError
+from rayfeed.trainer.members import found_in
 
 PART_BYTES = 64 << 20
 """Bytes of values that travel in one object: large enough that Ray's work per object does not count."""
@@ -54,13 +55,15 @@ class Layout:
     """Which variables a model has.
 
     Attributes:
-        variables: Shape and dtype of the model's own variables.
+        variables: The model's own variables, each as its layer's name, its own name, shape and dtype.
         optimizers: For each optimizer the numbers of the variables it was built for; None where it is not built.
+        undecayed: For each optimizer the numbers of the variables that were excluded from its weight decay.
         inputs: An `InputSpec` for each input, in the structure the model takes them; of a model that data built.
     """
 
-    variables: tuple[tuple[tuple[int, ...], str], ...]
+    variables: tuple[tuple[str, str, tuple[int, ...], str], ...]
     optimizers: tuple[tuple[int, ...] | None, ...]
+    undecayed: tuple[tuple[int, ...], ...] = ()
     inputs: Any = None
 
 
@@ -103,27 +106,41 @@ def places(model: Any) -> list[Place]:
 
 
 def optimizers(model: Any) -> list[Any]:
-    """The optimizer the model was compiled with, then those that are attributes of the model, as some GANs have."""
-    found = [model.optimizer] if model.compiled and model.optimizer is not None else []
-    for value in vars(model).values():
-        if isinstance(value, keras.Optimizer) and not any(value is one for one in found):
-            found.append(value)
-    return found
+    """The optimizer the model was compiled with, then others by their names: those of GANs, of compiled submodels."""
+    first = model.optimizer if model.compiled else None
+    others = [one for one in found_in(model).optimizers if one is not first]
+    return ([first] if first is not None else []) + sorted(others, key=lambda one: one.name)
 
 
 def layout(model: Any, inputs: Any = None) -> Layout:
     """Describe the model's variables."""
     own = _own(model)
     place_of = {id(variable): place for place, variable in enumerate(own)}
+    owners = _owners(model)
     return Layout(
-        variables=tuple((tuple(variable.shape), variable.dtype) for variable in own),
+        variables=tuple((owners.get(id(one), ""), one.name, tuple(one.shape), one.dtype) for one in own),
         optimizers=tuple(_built_for(optimizer, place_of) for optimizer in optimizers(model)),
+        undecayed=tuple(_undecayed(optimizer, own) for optimizer in optimizers(model)),
         inputs=inputs,
     )
 
 
-def conform(model: Any, wanted: Layout) -> None:
+def _owners(model: Any) -> dict[int, str]:
+    """The name of the layer that has each variable as its own."""
+    return {
+        id(variable): layer.name
+        for layer in layers_of(model)
+        for variable in (*layer._trainable_variables, *layer._non_trainable_variables)  # noqa: SLF001 - nothing public
+    }
+
+
+def conform(model: Any, wanted: Layout, *, by_name: bool) -> None:
     """Have the model own the same variables as the other side's: build what is not built, and compare.
+
+    Args:
+        model: This side's.
+        wanted: The other side's.
+        by_name: Whether layers have the same names too, as they have but where a function makes each side's model.
 
     Raises:
         SourceError: It has others, or in another order.
@@ -131,7 +148,7 @@ def conform(model: Any, wanted: Layout) -> None:
     if len(_own(model)) < len(wanted.variables) and wanted.inputs is not None:
         build(model, wanted.inputs)
     own = _own(model)
-    here, there = layout(model).variables, wanted.variables
+    here, there = ([one if by_name else one[1:] for one in side.variables] for side in (layout(model), wanted))
     if here != there:
         differing = next((i for i, pair in enumerate(zip(here, there, strict=False)) if pair[0] != pair[1]), None)
         first = f"the first difference is at number {differing}" if differing is not None else "one has more"
@@ -142,6 +159,11 @@ def conform(model: Any, wanted: Layout) -> None:
             "function without arguments that builds and compiles the model."
         )
     mine = layout(model).optimizers
+    for optimizer, numbers in zip(optimizers(model), wanted.undecayed, strict=True):
+        if numbers:
+            keys = {optimizer._var_key(own[number]) for number in numbers}  # noqa: SLF001 - refused once it is built
+            optimizer._exclude_from_weight_decay = keys  # noqa: SLF001 - as above
+            optimizer._exclude_from_weight_decay_cache = {}  # noqa: SLF001 - as above
     for optimizer, built_for, built in zip(optimizers(model), wanted.optimizers, mine, strict=True):
         if built_for is None or built == built_for:
             continue
@@ -184,6 +206,9 @@ def write(model: Any, values: Values) -> None:
     variables = groups(model)
     for (group, number), value in values:
         variables[group][number].assign(value)
+    for layer in layers_of(model):
+        if hasattr(layer, "finalize_state"):  # an adapted layer computes with what follows from its variables
+            layer.finalize_state()
 
 
 def differing(mine: Sequence[Sequence[bytes]], theirs: Sequence[Sequence[bytes]]) -> list[Place]:
@@ -209,6 +234,31 @@ def _replaced(model: Any, optimizer: Any) -> Any:
     for name in [name for name, value in vars(model).items() if value is optimizer]:
         setattr(model, name, fresh)
     return fresh
+
+
+def objects_of(model: Any) -> list[Any]:
+    """The model and what is in it, in an order that is the same at both ends, for others to refer to by number."""
+    if model is None:
+        return [_NO_MODEL]
+    variables = [variable for members in groups(model) for variable in members]
+    return [model, *layers_of(model)[1:], *optimizers(model), *variables]
+
+
+_NO_MODEL = object()
+"""In the place of a model that is not made yet: nobody refers to it."""
+
+
+def layers_of(model: Any) -> list[Any]:
+    """The model and all layers in it, in an order that is the same at both ends."""
+    return list(model._flatten_layers())  # noqa: SLF001 - `layers` leaves out those inside of layers
+
+
+def _undecayed(optimizer: Any, own: list[Any]) -> tuple[int, ...]:
+    if not getattr(optimizer, "_exclude_from_weight_decay", None) and not getattr(
+        optimizer, "_exclude_from_weight_decay_pattern", None
+    ):
+        return ()
+    return tuple(n for n, variable in enumerate(own) if not optimizer._use_weight_decay(variable))  # noqa: SLF001
 
 
 def _is_later(variable: Any) -> bool:
