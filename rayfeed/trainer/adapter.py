@@ -15,12 +15,14 @@ What the adapter relies on in Keras 3 (held by tests/oracle/test_keras_contract.
 - `EpochIterator` reads `num_batches` when an epoch begins, as an integer it compares and counts up to: `Steps` answers
   with the length of the current slice, so that a Sequence's length may change between passes;
 - it calls `on_epoch_begin` once before each epoch's first batch, and `iter()` then and, unused, at the epoch's end;
+- the step function of a compiled model is a ``tf.function``, ``one_step_on_data``, in what `make_train_function` made;
 - data that runs out is told by `StopIteration`, or `tf.errors.OutOfRangeError` inside TensorFlow's step function;
 - other backends read batches before training to learn shapes: these are given again when training begins.
 """
 
 from __future__ import annotations
 
+import types
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -66,6 +68,7 @@ class FeedAdapter(DataAdapter):
         what: The caller's name for the source, for messages.
         class_weight: Weights of the classes; training only.
         stops_training: Whether the stream's end ends the training.
+        function: The attribute in which Keras keeps the function of the step that this feeds.
         computes_loss: Whether targets are compared with outputs, as they are but for predictions.
     """
 
@@ -78,6 +81,7 @@ class FeedAdapter(DataAdapter):
         class_weight: ClassWeight | None = None,
         stops_training: bool = False,
         computes_loss: bool = True,
+        function: str = "test_function",
     ) -> None:
         self.slices = slices
         self._model = model
@@ -85,6 +89,7 @@ class FeedAdapter(DataAdapter):
         self._conversion = Conversion(model, class_weight)
         self._stops_training = stops_training
         self._computes_loss = computes_loss
+        self._function = function
         self._prefetch: Callable[[], None] | None = None
         self._prefetch_batches = 0
         self._is_live = False
@@ -204,6 +209,22 @@ class FeedAdapter(DataAdapter):
             or self._has_several_losses()
         )
 
+    def trace(self, data: Any, tf: Any) -> None:
+        """Have the step traced for batches of any length, as Keras' own data sets have it, before the first one runs.
+
+        A tensor in hand tells its length. Traced for that, the step is traced again for a short last batch, and
+        TensorFlow fuses some operations (a convolution with the normalization after it) and rounds otherwise.
+        """
+        step = _traced_step(getattr(self._model, self._function, None))
+        if step is not None:
+
+            def of_any_length(tensor: Any) -> Any:
+                if tensor is None:
+                    return None
+                return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
+
+            step.get_concrete_function(tf.nest.map_structure(of_any_length, data))
+
     def _has_several_losses(self) -> bool:
         """Whether Keras reports the losses of several outputs. Which a model has may show only in its targets."""
         if not self._computes_loss or isinstance(self._model, keras.Sequential):
@@ -251,6 +272,7 @@ class _Tensors:
         self._adapter = adapter
         self._conversion = conversion
         self._tf = tf
+        self._is_first = True
 
     def __iter__(self) -> _Tensors:
         return self
@@ -260,12 +282,26 @@ class _Tensors:
         if item is None:
             # The step function would swallow a StopIteration and stumble over the missing result.
             raise self._tf.errors.OutOfRangeError(None, None, "the source ran out of data")
-        return self._conversion.data(item, self._tensor)
+        data = self._conversion.data(item, self._tensor)
+        if self._is_first:
+            self._is_first = False
+            self._adapter.trace(data, self._tf)
+        return data
 
     def _tensor(self, array: np.ndarray) -> Any:
         if not can_alias(array):
             return self._tf.convert_to_tensor(as_keras_dtype(array))
         return self._tf.experimental.dlpack.from_dlpack(np.asarray(Alias(array)).__dlpack__())
+
+
+def _traced_step(function: Any) -> Any:
+    """The ``tf.function`` of one step inside of what Keras' ``make_train_function`` made; None where users made it."""
+    if not isinstance(function, types.FunctionType):
+        return None
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    cell = cells.get("one_step_on_data")
+    step = getattr(cell.cell_contents, "__wrapped__", cell.cell_contents) if cell is not None else None
+    return step if hasattr(step, "get_concrete_function") else None
 
 
 def _is_default_strategy(tf: Any, strategy: Any) -> bool:

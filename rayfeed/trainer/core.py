@@ -24,6 +24,9 @@ from rayfeed.trainer.planning import validated_epochs
 from rayfeed.trainer.slices import Slices
 from rayfeed.trainer.transport import layers_of
 
+FUNCTIONS = {"fit": "train_function", "evaluate": "test_function", "predict": "predict_function"}
+"""Where Keras keeps the function of a step; that of a prediction is made otherwise, and traced as batches come."""
+
 Watch = Callable[[OpenStreams | None], None]
 """Told the job's streams when they are opened, and None before they are closed; lets another thread abort the job."""
 
@@ -64,6 +67,7 @@ def run_job(
             class_weight=ClassWeight(job.class_weight, outputs_of(model)) if job.class_weight is not None else None,
             stops_training=job.method == "fit",
             computes_loss=job.method != "predict",
+            function=FUNCTIONS[job.method],
         )
         streams[0].start()
         with _own_errors(adapter):

@@ -105,6 +105,47 @@ def test_batches_large_enough_to_share_memory_with_tensors_train_as_in_keras(as_
     same_state(ours, theirs)
 
 
+def normalized():
+    return [
+        keras.layers.Reshape((5, 2, 1)),
+        keras.layers.Conv2D(6, 2, padding="same"),
+        keras.layers.BatchNormalization(),
+        keras.layers.ReLU(),
+        keras.layers.Conv2D(6, 2, padding="same"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Flatten(),
+    ]
+
+
+def recurrent():
+    return [keras.layers.Reshape((5, 2)), keras.layers.LSTM(6, dropout=0.2, recurrent_dropout=0.2)]
+
+
+def noisy():
+    return [keras.layers.Dense(6), keras.layers.GaussianNoise(0.5), keras.layers.LayerNormalization()]
+
+
+@pytest.mark.parametrize("hidden", [normalized, recurrent, noisy])
+@pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "actor"])
+def test_layers_that_tensorflow_fuses_where_it_knows_the_batch_size_train_as_in_keras(
+    trainer, hidden, rows, as_py_dataset, same_state
+):
+    def make():
+        keras.utils.set_random_seed(5)
+        model = keras.Sequential([keras.Input((10,)), *hidden(), keras.layers.Dense(2, activation="softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    ours, theirs = make(), make()
+    arguments = {"epochs": 3, "shuffle": False, "verbose": 0}
+    expected = theirs.fit(as_py_dataset(rows()), validation_data=as_py_dataset(rows(20)), **arguments)
+    history = rayfeed.fit_generator(ours, rows(), validation_data=rows(20), workers=0, trainer=trainer, **arguments)
+    assert history.history == expected.history
+    same_state(ours, theirs)
+    scores = rayfeed.evaluate_generator(ours, rows(), workers=0, trainer="driver")
+    assert scores == theirs.evaluate(as_py_dataset(rows()), verbose=0)
+
+
 def test_named_inputs_and_outputs_train_as_in_keras(same_state):
     def make(names):
         keras.utils.set_random_seed(3)

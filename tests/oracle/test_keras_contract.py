@@ -8,7 +8,7 @@ from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
 import rayfeed
-from rayfeed.trainer.adapter import Steps
+from rayfeed.trainer.adapter import Steps, _traced_step
 from rayfeed.trainer.conversion import ALIGNMENT, Alias, can_alias
 
 
@@ -65,6 +65,16 @@ def test_keras_takes_an_adapter_and_reads_each_epochs_length_when_it_begins():
     adapter = Recorded([2, 3])
     line().fit(adapter, epochs=2, verbose=0)
     assert adapter.log == ["begin", "iter", "next", "next", "iter", "begin", "iter", "next", "next", "next", "iter"]
+
+
+def test_the_step_of_a_training_and_of_a_test_can_be_traced_for_any_length():
+    model = line()
+    for name in ("train", "test"):
+        getattr(model, f"make_{name}_function")()
+        assert _traced_step(getattr(model, f"{name}_function")) is not None
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.make_train_function()
+    assert _traced_step(model.train_function) is None
 
 
 def test_keras_asks_the_length_only_in_the_ways_that_steps_answers():
