@@ -87,7 +87,6 @@ class ModelHost:
         self._model: Any = None
         self._digests: list[list[bytes]] | None = None  # of the values there are; None where nobody looked
         self._inputs: Any = None
-        self._is_made = False  # by a function
         self._leaving: Iterator[Values] = iter(())
 
     @property
@@ -106,9 +105,9 @@ class ModelHost:
                     made_model(unpack(message.data)) if message.is_function else unpack_blueprint(message.data)
                 )
                 keras.config.set_dtype_policy(keras.saving.deserialize_keras_object(message.dtype_policy))
-                self._digests, self._is_made = None, message.is_function
+                self._digests = None
             case Layout():
-                conform(self._model, message, by_name=not self._is_made)
+                conform(self._model, message)
                 if self._digests is not None and [*map(len, self._digests)] != [*map(len, groups(self._model))]:
                     self._digests = None
             case list():

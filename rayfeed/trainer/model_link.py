@@ -81,7 +81,7 @@ class ModelLink:
         """Bring the caller's model to the state of the actor's."""
         model = self.made()
         self._known = None  # until all has arrived
-        conform(model, leaving.layout, by_name=self._make is None)
+        conform(model, leaving.layout)
         while True:
             values: Any = ray.get(actor.give_values.remote(), timeout=PART_TIMEOUT_S)
             if values is None:

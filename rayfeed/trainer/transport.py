@@ -14,6 +14,7 @@ neither side holds a second copy of the model, and the object store a part or tw
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,9 @@ Place = tuple[int, int]
 
 Values = list[tuple[Place, np.ndarray]]
 """Places and their values."""
+
+NUMBER = re.compile(r"_\d+$")
+"""What Keras adds to the names of layers that nobody named."""
 
 FIRST_OF_OPTIMIZER = ("iteration", "learning_rate")
 """Variables that an optimizer has before it is built; they stand first in its group, so that a place stays one."""
@@ -126,21 +130,16 @@ def layout(model: Any, inputs: Any = None) -> Layout:
 
 
 def _owners(model: Any) -> dict[int, str]:
-    """The name of the layer that has each variable as its own."""
+    """The name of the layer that has each variable as its own, without the number that Keras gives in each process."""
     return {
-        id(variable): layer.name
+        id(variable): NUMBER.sub("", layer.name)
         for layer in layers_of(model)
         for variable in (*layer._trainable_variables, *layer._non_trainable_variables)  # noqa: SLF001 - nothing public
     }
 
 
-def conform(model: Any, wanted: Layout, *, by_name: bool) -> None:
+def conform(model: Any, wanted: Layout) -> None:
     """Have the model own the same variables as the other side's: build what is not built, and compare.
-
-    Args:
-        model: This side's.
-        wanted: The other side's.
-        by_name: Whether layers have the same names too, as they have but where a function makes each side's model.
 
     Raises:
         SourceError: It has others, or in another order.
@@ -148,7 +147,7 @@ def conform(model: Any, wanted: Layout, *, by_name: bool) -> None:
     if len(_own(model)) < len(wanted.variables) and wanted.inputs is not None:
         build(model, wanted.inputs)
     own = _own(model)
-    here, there = ([one if by_name else one[1:] for one in side.variables] for side in (layout(model), wanted))
+    here, there = layout(model).variables, wanted.variables
     if here != there:
         differing = next((i for i, pair in enumerate(zip(here, there, strict=False)) if pair[0] != pair[1]), None)
         first = f"the first difference is at number {differing}" if differing is not None else "one has more"
