@@ -220,7 +220,7 @@ def _write_column(name: str, arrays: list[np.ndarray], description: str, lengths
     first = arrays[0]
     shapes, itemsizes = [array.shape for array in arrays], [array.dtype.itemsize for array in arrays]
     arrow_type = dtypes.arrow_type(description)
-    # Comparing whole lists in C first keeps a frame of 1,000 tiny batches alike at 1 us per array.
+    # Whole lists are compared in C first, for frames of many tiny batches alike.
     uniform = shapes.count(first.shape) == itemsizes.count(first.dtype.itemsize) == len(arrays)
     if uniform:
         forms, which = (Form(first.shape[1:], first.dtype.itemsize),), ()

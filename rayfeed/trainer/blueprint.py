@@ -1,13 +1,15 @@
 """What a Keras model is made of, without its values: how it is taken down here and built again in another process.
 
 Keras' own configuration names classes and functions, and the other process may not find them by name: those of a
-script, of a notebook, of another function. So each object of a model goes one of two ways:
+script, of a notebook, of another function. So each object of a model goes one of these ways:
 
 - **by its configuration**, if its class is Keras' or has a ``get_config`` of its own. Objects of the user's classes
   inside it stand in the configuration as numbers, functions as made-up names, and they travel beside it;
 - **by its attributes**, if its class is the user's and has no ``get_config``: a new object of that class, initialised
   as Keras' base class does it and without the user's ``__init__``, takes on the attributes one by one, which has Keras
-  track layers and variables as it did when the user set them.
+  track layers and variables as it did when the user set them. What tracks nothing (losses, initializers) is pickled;
+  of a functional or Sequential model the graph or stack goes by its configuration, and of an optimizer what Keras' base
+  class knows of it, before the attributes are set.
 
 Classes and functions travel as cloudpickle sends them: by name where the other process can import them, else whole.
 Variables travel as their shape and dtype; `rayfeed.trainer.transport` sends the values. An initializer that drew its

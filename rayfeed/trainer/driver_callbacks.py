@@ -16,7 +16,7 @@ from rayfeed.errors import OptionError
 from rayfeed.trainer.messages import DriverSlot, HookCall, Verdict
 
 REPORT_INTERVAL_S = 0.05
-"""Hooks quicker than this are reported together: a message costs the caller about 0.2 ms, and training's lead is 50."""
+"""Hooks quicker than this are reported together: each report is a message, and training's lead is many hooks."""
 
 FAILURE_TIMEOUT_S = 60.0
 """How long the trainer may take to end a job after a driver callback raised: it finishes the step it is in, which may

@@ -101,10 +101,12 @@ class ModelHost:
                 keras.config.set_floatx(message.floatx)
                 keras.config.set_image_data_format(message.image_data_format)
                 keras.config.set_dtype_policy(keras.saving.deserialize_keras_object(message.model_policy))
-                self._model = (
-                    made_model(unpack(message.data)) if message.is_function else unpack_blueprint(message.data)
-                )
-                keras.config.set_dtype_policy(keras.saving.deserialize_keras_object(message.dtype_policy))
+                try:
+                    self._model = (
+                        made_model(unpack(message.data)) if message.is_function else unpack_blueprint(message.data)
+                    )
+                finally:
+                    keras.config.set_dtype_policy(keras.saving.deserialize_keras_object(message.dtype_policy))
                 self._digests = None
             case Layout():
                 conform(self._model, message)

@@ -15,8 +15,7 @@ if TYPE_CHECKING:  # it stands beside the models, and a trainer's process answer
 
 
 GATHER_S = 0.01
-"""How long events are gathered into one answer while nobody waits for theirs: an answer costs both sides about a
-millisecond, as much as some steps."""
+"""How long events are gathered into one answer while nobody waits for theirs: an answer can cost as much as a step."""
 
 
 class Outbox:

@@ -31,7 +31,7 @@ LEAD = 50
 """Hooks that training may be ahead of the caller; the outbox holds no more, whatever they carry."""
 
 VERDICT_WAIT_S = 1.0
-"""How long an epoch's end waits for the caller's callbacks; they answer within milliseconds when they are quick."""
+"""How long an epoch's end waits for the caller's callbacks; quick ones have answered long before."""
 
 BOUNDARIES = frozenset(
     {"on_epoch_end", *(f"on_{kind}_{end}" for kind in ("train", "test", "predict") for end in ("begin", "end"))}
