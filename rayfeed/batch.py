@@ -85,7 +85,7 @@ def shown(value: object) -> str:
     return f"{type(value).__name__} {text}"
 
 
-def flatten(batch: Batch, *, where: str, bare_inputs: bool = False) -> tuple[Structure, list[np.ndarray]]:
+def flatten(batch: Batch, *, where: object, bare_inputs: bool = False) -> tuple[Structure, list[np.ndarray]]:
     """Take a batch apart, and refuse what is none.
 
     Runs wherever a source runs, once per batch. Array-likes that offer ``__array__`` (tensors, pandas columns)
@@ -157,7 +157,7 @@ def unflatten(structure: Structure, arrays: Sequence[Any]) -> Batch:
     return roles if structure.kind == "list" else tuple(roles)
 
 
-def map_arrays(function: Callable[[np.ndarray], Any], batch: Batch, *, where: str = "a batch") -> Batch:
+def map_arrays(function: Callable[[np.ndarray], Any], batch: Batch, *, where: object = "a batch") -> Batch:
     """Apply `function` to each array of a batch and keep its structure."""
     structure, arrays = flatten(batch, where=where, bare_inputs=True)
     return unflatten(structure, [function(array) for array in arrays])
@@ -175,7 +175,7 @@ def _is_array_like(value: object) -> bool:
     return isinstance(value, np.ndarray) or hasattr(value, "__array__")
 
 
-def _flatten_role(role: str, value: Any, where: str) -> tuple[Group, list[np.ndarray]]:
+def _flatten_role(role: str, value: Any, where: object) -> tuple[Group, list[np.ndarray]]:
     if value is None and role != "inputs":
         return Group("none", size=0), []
     if _is_array_like(value):
@@ -199,7 +199,7 @@ def _flatten_role(role: str, value: Any, where: str) -> tuple[Group, list[np.nda
     )
 
 
-def _checked(name: str, value: Any, where: str) -> np.ndarray:
+def _checked(name: str, value: Any, where: object) -> np.ndarray:
     if isinstance(value, np.ma.MaskedArray):
         raise BatchError(f"{where}: {name} is a masked array; its mask would be lost.\n  Use `.filled(value)`.")
     if not _is_array_like(value):

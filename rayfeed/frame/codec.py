@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from rayfeed.batch import Batch, unflatten
-from rayfeed.errors import BatchError, InternalError
+from rayfeed.errors import InternalError
 from rayfeed.frame import dtypes
-from rayfeed.frame.layout import ALIGNMENT_BYTES, SMALLEST_BUFFER_BYTES, Column, Form, Frame, aligned, offsets, rows
+from rayfeed.frame.layout import SMALLEST_BUFFER_BYTES, Column, Form, Frame, as_raw_items, dense, offsets, rows
+from rayfeed.frame.reading import FrameReader
 from rayfeed.frame.schema import FrameSchema
 
 if TYPE_CHECKING:
@@ -57,10 +57,9 @@ def encode(flats: Sequence[list[np.ndarray]], schema: FrameSchema) -> Frame:
         counts = [len(flat) for flat in flats]
         raise InternalError(f"encode: got batches of {counts} arrays for a schema of {num_arrays} arrays per batch.")
     lengths = [len(flat[0]) for flat in flats]
-    names = schema.structure.names()
     columns = tuple(
         _write_column(name, [flat[place] for flat in flats], description, lengths)
-        for place, (name, description) in enumerate(zip(names, schema.dtypes, strict=True))
+        for place, (name, description) in enumerate(zip(schema.names, schema.dtypes, strict=True))
     )
     uniform = lengths.count(lengths[0]) == len(lengths)
     return Frame(schema.to_json(), len(flats), tuple(lengths[:1] if uniform else lengths), columns)
@@ -73,146 +72,6 @@ def decode(frame: Frame) -> FrameReader:
         BatchError: The frame contradicts itself: nothing was read beyond its buffers.
     """
     return FrameReader(frame)
-
-
-class FrameReader:
-    """The batches of one frame.
-
-    Used by one thread at a time. What it gives shares the frame's memory and keeps all of it alive: one view that is
-    held pins every batch of the frame in the object store.
-
-    Attributes:
-        schema: Structure and dtypes of the batches.
-        num_batches: Valid indices are 0 to ``num_batches - 1``.
-    """
-
-    def __init__(self, frame: Frame) -> None:
-        self.schema: FrameSchema = FrameSchema.from_json(frame.schema_json)
-        self.num_batches: int = frame.num_batches
-        _require(type(self.num_batches) is int and self.num_batches >= 1, f"it has {self.num_batches!r} batches")
-        _require(len(frame.lengths) in (1, self.num_batches), f"{len(frame.lengths)} of its batches have a length")
-        _require(
-            all(type(length) is int and length >= 0 for length in frame.lengths), "a length is not a natural number"
-        )
-        names = self.schema.structure.names()
-        _require(len(frame.columns) == len(names), f"it has {len(frame.columns)} columns for {len(names)} arrays")
-        self._columns = [
-            _ColumnReader(name, description, column, frame.lengths, self.num_batches)
-            for name, description, column in zip(names, self.schema.dtypes, frame.columns, strict=True)
-        ]
-
-    def arrays(self, index: int) -> list[np.ndarray]:
-        """The arrays of one batch in the order of `Structure.names`: read-only, C-ordered views of the frame."""
-        self._check(index)
-        return [column.array(index) for column in self._columns]
-
-    def batch(self, index: int, *, copy: bool = False) -> Batch:
-        """One batch as its source gave it.
-
-        Args:
-            index: Which of the frame's batches.
-            copy: Whether its arrays are private, writable and C-ordered, and the frame may go.
-        """
-        arrays = self.arrays(index)
-        return unflatten(self.schema.structure, [_dense(array, copy=True) for array in arrays] if copy else arrays)
-
-    def arrow(self, index: int, column: int) -> Any:
-        """One array, flat and C-ordered, as a ``pa.Array`` whose ``__dlpack__()`` can be handed out.
-
-        Its memory is the frame's, and always begins at a multiple of 64 bytes: where the frame's does not (one that
-        never was in the store) it is copied. A dtype that Arrow lacks (`is_native` is False) comes as its bytes, in
-        ``uint8``.
-        """
-        self._check(index)
-        return self._columns[column].arrow(index)
-
-    def is_native(self, column: int) -> bool:
-        """Whether `arrow` gives this array's own dtype, not its bytes."""
-        return dtypes.is_native(self.schema.dtypes[column])
-
-    def shape(self, index: int, column: int) -> tuple[int, ...]:
-        """The shape of one array."""
-        self._check(index)
-        return self._columns[column].shape(index)
-
-    def _check(self, index: int) -> None:
-        if not 0 <= index < self.num_batches:
-            raise InternalError(f"batch {index} was asked of a frame that holds {self.num_batches} batches.")
-
-
-class _ColumnReader:
-    """One column, found consistent: every batch lies within its buffer."""
-
-    def __init__(self, name: str, description: str, column: Column, lengths: tuple[int, ...], num_batches: int) -> None:
-        forms, which = column.forms, column.which
-        _require(len(which) in (0, num_batches), f"{len(which)} of {num_batches} batches have a form", name)
-        _require(len(forms) == 1 or (forms and which), f"its {len(forms)} forms belong to no batch", name)
-        _require(all(type(place) is int and 0 <= place < len(forms) for place in which), "a form is missing", name)
-        self._lengths, self._forms, self._which = lengths, forms, which
-        self._dtypes = [_form_dtype(name, description, form) for form in forms]
-        self._type: Any = dtypes.arrow_type(description)
-        self._joined = column.layout == "joined"
-        _require(self._joined or column.layout == "own", f"its layout is {column.layout!r}", name)
-        expected = 1 if self._joined else num_batches
-        _require(len(column.arrays) == expected, f"it has {len(column.arrays)} Arrow arrays, not {expected}", name)
-        self._buffers = [_data_buffer(name, array, self._type) for array in column.arrays]
-        self._views = [memoryview(buffer).toreadonly() for buffer in self._buffers]
-        self._place(name, num_batches)
-
-    def _place(self, name: str, num_batches: int) -> None:
-        """Find where each batch begins, and that it ends within its buffer."""
-        self._stride: int = 0
-        self._offsets: list[int] | None = None
-        self._rows: np.ndarray | None = None
-        if not self._joined:
-            for index, view in enumerate(self._views):
-                self._fits(name, index, 0, view)
-        elif len(self._lengths) == 1 and not self._which:
-            self._stride = aligned(self._form(0).num_bytes(self._length(0)))
-            self._fits(name, num_batches - 1, self._stride * (num_batches - 1), self._views[0])
-            self._rows = rows(self._views[0], num_batches, self.shape(0), self._dtypes[0])
-        else:
-            sizes = [self._form(index).num_bytes(self._length(index)) for index in range(num_batches)]
-            self._offsets = offsets(sizes)
-            # Sizes are natural numbers, so the offsets only grow: where the last batch fits, all do.
-            self._fits(name, num_batches - 1, self._offsets[num_batches - 1], self._views[0])
-
-    def _fits(self, name: str, index: int, offset: int, view: memoryview) -> None:
-        end = offset + self._form(index).num_bytes(self._length(index))
-        _require(end <= len(view), f"batch {index} ends at byte {end} of a buffer of {len(view)}", name)
-
-    def _form(self, index: int) -> Form:
-        return self._forms[self._which[index] if self._which else 0]
-
-    def _length(self, index: int) -> int:
-        return self._lengths[index if len(self._lengths) > 1 else 0]
-
-    def _offset(self, index: int) -> int:
-        return self._offsets[index] if self._offsets is not None else self._stride * index
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        return (self._length(index), *self._form(index).inner)
-
-    def array(self, index: int) -> np.ndarray:
-        if self._rows is not None:
-            return self._rows[index]
-        dtype = self._dtypes[self._which[index] if self._which else 0]
-        view = self._views[0 if self._joined else index]
-        try:
-            return np.ndarray(self.shape(index), dtype, view, self._offset(index))
-        except (TypeError, ValueError, OverflowError) as error:
-            # Only shapes that NumPy cannot express get here: too many axes, or a zero among axes too long.
-            raise BatchError(f"a frame contradicts itself: shape {self.shape(index)} ({error}).") from error
-
-    def arrow(self, index: int) -> Any:
-        buffer, offset = self._buffers[0 if self._joined else index], self._offset(index)
-        num_bytes = self._form(index).num_bytes(self._length(index))
-        if (buffer.address + offset) % ALIGNMENT_BYTES:
-            copied = pa.allocate_buffer(max(num_bytes, ALIGNMENT_BYTES))
-            np.frombuffer(copied, np.uint8)[:num_bytes] = np.frombuffer(buffer, np.uint8, num_bytes, offset)
-            buffer, offset = copied, 0
-        width = self._type.byte_width
-        return pa.Array.from_buffers(self._type, num_bytes // width, [None, buffer], 0, offset // width)
 
 
 def _write_column(name: str, arrays: list[np.ndarray], description: str, lengths: list[int]) -> Column:
@@ -249,7 +108,7 @@ def _own(array: np.ndarray, arrow_type: Any) -> Any:
     """The array as an Arrow array on its own memory, or on a padded copy where that is too small to be aligned."""
     if array.nbytes < SMALLEST_BUFFER_BYTES:
         return _joined([array], arrow_type)
-    return _to_arrow(_dense(array).reshape(-1).view(np.uint8), arrow_type)
+    return _to_arrow(dense(array).reshape(-1).view(np.uint8), arrow_type)
 
 
 def _joined(arrays: list[np.ndarray], arrow_type: Any, *, uniform: bool = False) -> Any:
@@ -261,7 +120,7 @@ def _joined(arrays: list[np.ndarray], arrow_type: Any, *, uniform: bool = False)
     places = offsets(sizes)
     total = max(places[-1], SMALLEST_BUFFER_BYTES)
     memory = (np.empty if sum(sizes) == total else np.zeros)(total, np.uint8)
-    sources = [_as_raw_items(array) for array in arrays] if arrays[0].dtype.kind == "V" else arrays
+    sources = [as_raw_items(array) for array in arrays] if arrays[0].dtype.kind == "V" else arrays
     together = rows(memory, len(arrays), sources[0].shape, sources[0].dtype) if uniform else None
     if together is not None:
         for index, source in enumerate(sources):
@@ -277,47 +136,3 @@ def _to_arrow(memory: np.ndarray, arrow_type: Any) -> Any:
     """An Arrow array on the memory of a flat array of bytes made for this: nobody may write to it from here on."""
     memory.flags.writeable = False
     return pa.Array.from_buffers(arrow_type, len(memory) // arrow_type.byte_width, [None, pa.py_buffer(memory)], 0)
-
-
-def _as_raw_items(array: np.ndarray) -> np.ndarray:
-    """Structured arrays as arrays of raw items, since NumPy copies the former by field and leaves padding behind."""
-    if array.dtype.kind == "V" and array.dtype.itemsize:
-        return array.view(f"V{array.dtype.itemsize}")
-    return array
-
-
-def _dense(array: np.ndarray, *, copy: bool = False) -> np.ndarray:
-    """The array, or a copy of all its bytes, in C order."""
-    if array.flags.c_contiguous and not copy:
-        return array
-    # Not array.copy(): that makes strings of no width one character wide.
-    copied = np.ndarray(array.shape, array.dtype)
-    if array.nbytes:
-        _as_raw_items(copied)[...] = _as_raw_items(array)
-    return copied
-
-
-def _form_dtype(name: str, description: str, form: Form) -> np.dtype[Any]:
-    inner, itemsize = form
-    _require(all(type(axis) is int and axis >= 0 for axis in (*inner, itemsize)), f"it has the form {form!r}", name)
-    dtype = dtypes.build(description, itemsize if dtypes.is_string(description) else 0)
-    _require(dtype.itemsize == itemsize, f"its items have {itemsize} bytes, those of {dtype} {dtype.itemsize}", name)
-    return dtype
-
-
-def _data_buffer(name: str, array: Any, arrow_type: Any) -> Any:
-    found = array.type if isinstance(array, pa.Array) else type(array).__name__
-    _require(found == arrow_type, f"it holds {found}, not {arrow_type}", name)
-    validity, data = array.buffers()
-    _require(validity is None and not array.offset, "its Arrow array has nulls or an offset", name)
-    size, held = len(array) * arrow_type.byte_width, data.size if data is not None else -1
-    _require(size <= held, f"its Arrow array has {size} bytes in a buffer of {held}", name)
-    return data
-
-
-def _require(condition: object, otherwise: str, name: str = "") -> None:
-    if not condition:
-        raise BatchError(
-            f"a frame contradicts itself: {name + ': ' if name else ''}{otherwise}.\n"
-            "  It was damaged, or written by another version of rayfeed: use the same version on all nodes."
-        )

@@ -121,3 +121,21 @@ def rows(
         return None
     strides = np.ndarray(shape, dtype, memory).strides
     return np.ndarray((num_batches, *shape), dtype, memory, 0, (stride, *strides))
+
+
+def as_raw_items(array: np.ndarray) -> np.ndarray:
+    """Structured arrays as arrays of raw items, since NumPy copies the former by field and leaves padding behind."""
+    if array.dtype.kind == "V" and array.dtype.itemsize:
+        return array.view(f"V{array.dtype.itemsize}")
+    return array
+
+
+def dense(array: np.ndarray, *, copy: bool = False) -> np.ndarray:
+    """The array, or a copy of all its bytes, in C order."""
+    if array.flags.c_contiguous and not copy:
+        return array
+    # Not array.copy(): that makes strings of no width one character wide.
+    copied = np.ndarray(array.shape, array.dtype)
+    if array.nbytes:
+        as_raw_items(copied)[...] = as_raw_items(array)
+    return copied

@@ -52,9 +52,20 @@ class FrameSchema:
                 raise BatchError(f"{name}: {error}") from error
         return cls(structure, tuple([dtypes.describe(array.dtype) for array in arrays]))
 
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """One name per array, for messages."""
+        return self.structure.names()
+
     def to_json(self) -> bytes:
         """The schema as ASCII JSON; `from_json` is the inverse."""
-        return _to_json(self)
+        return self._json
+
+    @functools.cached_property
+    def _json(self) -> bytes:
+        groups = [{"kind": group.kind, "keys": list(group.keys), "size": group.size} for group in self.structure.groups]
+        content = {"format": FORMAT, "kind": self.structure.kind, "groups": groups, "dtypes": list(self.dtypes)}
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
 
     @classmethod
     def from_json(cls, data: bytes) -> FrameSchema:
@@ -83,7 +94,7 @@ class FrameSchema:
         return f"{name} is {theirs} where this source's first batch had {mine}"
 
 
-def conform(schema: FrameSchema, structure: Structure, arrays: Sequence[np.ndarray], *, where: str) -> None:
+def conform(schema: FrameSchema, structure: Structure, arrays: Sequence[np.ndarray], *, where: object) -> None:
     """Refuse a batch that is not like its source's first.
 
     Runs in the producer, once per batch, before `encode`. Shapes and the width of strings may differ.
@@ -146,13 +157,6 @@ def _dtype_text(description: str) -> str:
         return f"{description!r} strings"
     text = str(dtypes.build(description))
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
-
-
-@functools.lru_cache(maxsize=64)
-def _to_json(schema: FrameSchema) -> bytes:
-    groups = [{"kind": group.kind, "keys": list(group.keys), "size": group.size} for group in schema.structure.groups]
-    content = {"format": FORMAT, "kind": schema.structure.kind, "groups": groups, "dtypes": list(schema.dtypes)}
-    return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
 @functools.lru_cache(maxsize=64)

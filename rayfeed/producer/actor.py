@@ -14,8 +14,9 @@ from typing import Any
 
 import ray
 
+from rayfeed.producer.heap import keep_freed_memory
 from rayfeed.producer.maker import Maker
-from rayfeed.producer.messages import Answer, Opened, Payload, SourceRecord, Ticket
+from rayfeed.producer.messages import Answer, Opened, Payload, SourceRecord, Ticket, to_result
 
 IDLE_TIMEOUT_S = 0.5
 """How long a producer that is ended may take to finish the batch in its hands; longer user code is cut off."""
@@ -34,9 +35,11 @@ class Producer:
         # An actor without GPUs still sees the node's; a framework imported by user code would claim memory on them.
         if hides_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        keep_freed_memory()
         self._node = ray.util.get_node_ip_address()
         self._worker = worker
         self._maker = Maker(worker, f"node {self._node}, pid {os.getpid()}")
+        self._told: dict[int, tuple[SourceRecord, tuple[Any]]] = {}  # by stream: its source, newest version
         self._held = threading.Event()
         self._idle = threading.Barrier(num_threads)
 
@@ -54,15 +57,28 @@ class Producer:
         self._held.wait()
 
     @ray.method(concurrency_group="data")
-    def make(self, ticket: Ticket, record: SourceRecord, state: tuple[Any]) -> Answer:
-        """Make a ticket's batches. Called by the feed, pipelined.
+    def make_first(self, ticket: bytes, record: SourceRecord, state: tuple[Any]) -> Answer | bytes:
+        """Make a ticket's batches, and keep in mind what they are made of. Called by the feed, pipelined.
 
         Args:
-            ticket: What to make.
+            ticket: What to make; a `Ticket` in bytes.
             record: The stream's source.
             state: The source's `Payload` in the ticket's version, in a tuple so that Ray does not fetch it unasked.
         """
+        found = Ticket.from_bytes(ticket)
+        self._told[found.stream] = (record, state)
+        return to_result(self._make(found, record, state))
 
+    @ray.method(concurrency_group="data")
+    def make(self, ticket: bytes) -> Answer | bytes:
+        """Make a ticket's batches, of what the stream's last `make_first` told. Called by the feed, pipelined.
+
+        Only where one thread makes batches: several may begin calls in another order than they came in.
+        """
+        found = Ticket.from_bytes(ticket)
+        return to_result(self._make(found, *self._told[found.stream]))
+
+    def _make(self, ticket: Ticket, record: SourceRecord, state: tuple[Any]) -> Answer:
         def fetch() -> Any:
             payload: Payload = ray.get(state[0])
             return memoryview(payload.data)
@@ -91,4 +107,5 @@ class Producer:
     @ray.method(concurrency_group="data")
     def close_stream(self, stream: int) -> None:
         """Let go of a stream's source. Called once per stream by the pool, after its last ticket."""
+        self._told.pop(stream, None)
         self._maker.close_stream(stream)

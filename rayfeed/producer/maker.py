@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from rayfeed.batch import flatten
-from rayfeed.errors import BatchError, InternalError
+from rayfeed.errors import InternalError
 from rayfeed.frame.codec import encode
-from rayfeed.frame.schema import FrameSchema, conform
+from rayfeed.frame.inspector import Inspector
 from rayfeed.producer.messages import Answer, Ended, Made, Raised, Run, SourceRecord, Ticket
 from rayfeed.source.failure import Failure
 from rayfeed.source.seeding import seed_batch, worker_seed
@@ -38,9 +37,27 @@ class _Opened:
     record: SourceRecord
     source: SequenceSource | GeneratorSource
     version: int
-    schema: FrameSchema | None = None
+    inspector: Inspector
     asked: bool = False
     has_raised: bool = False
+
+
+@dataclass
+class _Where:
+    """What is being made and who makes it, for messages; put into words only for those."""
+
+    maker: str
+    record: SourceRecord
+    ticket: Ticket
+    offset: int | None = None  # in the ticket; None while the source is opened
+
+    def __str__(self) -> str:
+        if self.offset is None:
+            return f"{self.maker}, opening {self.record.name}"
+        if self.record.info.is_sequence:
+            index = self.ticket.indices[self.offset]
+            return f"{self.maker}, {self.record.name}: batch {index} of pass {self.ticket.pass_index}"
+        return f"{self.maker}, {self.record.name}: batch {self.ticket.first + self.offset}"
 
 
 def keep_as_made(arrays: list[np.ndarray]) -> None:
@@ -101,18 +118,20 @@ class Maker:
         )
         flats: list[list[np.ndarray]] = []
         produce_s = 0.0
+        begun = time.perf_counter()
         with running_in(info) as place:
             event: Failure | None = None
             ended = False
             opened: _Opened | None = None
-            where = f"{self._describe(record)}, opening {record.name}"
+            where = _Where(self._describe(record), record, ticket)
             try:
                 opened = self._open(ticket, record, state)
+                begun = time.perf_counter()
                 for offset, index in enumerate(ticket.indices):
                     if self._rests or ticket.stream in self._closed:
                         ended = True
                         break
-                    where = self._where(record, ticket, ticket.first + offset, index)
+                    where.offset = offset
                     if record.seeded and record.info.is_sequence:
                         seed_batch(record.root, ticket.pass_index, index)
                     started = time.perf_counter()
@@ -121,20 +140,22 @@ class Maker:
                     if batch is GeneratorSource.END:
                         ended = True
                         break
-                    flats.append(self._checked(opened, batch, where))
+                    flats.append(opened.inspector.arrays(batch, where))
                     del batch
                     if not self._is_sent_at_once(is_last=offset + 1 == len(ticket.indices)):
                         keep_as_made(flats[-1])
             except BaseException as error:  # noqa: BLE001 - user code may raise anything
-                event = Failure.of(error, where)
+                event = Failure.of(error, str(where))
                 if opened is not None:
                     opened.has_raised = True
             if opened is not None and place is not None:
                 opened.asked = opened.asked or place.asked
         started = time.perf_counter()
-        frame = encode(flats, opened.schema) if opened is not None and opened.schema is not None and flats else None
-        encode_s = time.perf_counter() - started
-        run = Run(frame, len(flats), produce_s, encode_s, opened.asked if opened is not None else False)
+        schema = opened.inspector.schema if opened is not None else None
+        frame = encode(flats, schema) if schema is not None and flats else None
+        ended_at = time.perf_counter()
+        asked = opened.asked if opened is not None else False
+        run = Run(frame, len(flats), produce_s, ended_at - started, asked, ended_at - begun)
         if event is not None:
             return Raised(run, event)
         return Ended(run) if ended else Made(run)
@@ -170,8 +191,8 @@ class Maker:
                 return opened
             # A new object, never a change of the old one: another thread may still be making a batch with it.
             source = self._load(record, ticket.version, state)
-            schema = opened.schema if opened is not None else None
-            opened = _Opened(record, source, ticket.version, schema)
+            inspector = opened.inspector if opened is not None else Inspector(bare_inputs=record.bare_inputs)
+            opened = _Opened(record, source, ticket.version, inspector)
             self._opened[ticket.stream] = opened
             return opened
 
@@ -200,20 +221,5 @@ class Maker:
             case _:
                 raise InternalError(f"unknown source {source!r}")
 
-    def _checked(self, opened: _Opened, batch: Any, where: str) -> list[np.ndarray]:
-        structure, arrays = flatten(batch, where=where, bare_inputs=opened.record.bare_inputs)
-        if opened.schema is None:
-            try:
-                opened.schema = FrameSchema.of(structure, arrays)
-            except BatchError as error:
-                raise BatchError(f"{where}: {error}") from error
-        conform(opened.schema, structure, arrays, where=where)
-        return arrays
-
     def _describe(self, record: SourceRecord) -> str:
         return f"producer {self.worker} ({self.place})"
-
-    def _where(self, record: SourceRecord, ticket: Ticket, position: int, index: int) -> str:
-        if record.info.is_sequence:
-            return f"{self._describe(record)}, {record.name}: batch {index} of pass {ticket.pass_index}"
-        return f"{self._describe(record)}, {record.name}: batch {position}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import concurrent.futures
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -36,7 +36,7 @@ from rayfeed.options import ProducerOptions
 from rayfeed.producer.actor import IDLE_TIMEOUT_S, Producer
 from rayfeed.producer.cluster import connection
 from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
-from rayfeed.producer.messages import Opened, Payload, SourceRecord, Ticket
+from rayfeed.producer.messages import Opened, Payload, SourceRecord, Ticket, from_result
 from rayfeed.producer.placement import Claim, describe_free
 
 END_TIMEOUT_S = 10.0
@@ -64,6 +64,7 @@ class _Member:
     actor: Any = None
     held: concurrent.futures.Future[Any] | None = None
     opened: Opened | None = None
+    told: dict[int, int] = field(default_factory=dict)  # stream -> the version of its source that this life was told
 
     def __str__(self) -> str:
         place = f" (node {self.opened.node}, pid {self.opened.pid})" if self.opened is not None else ""
@@ -168,13 +169,19 @@ class Pool:
 
         def on_answer(future: concurrent.futures.Future[Any]) -> None:
             error = future.exception()
-            on_done(life, None if error is not None else future.result(), error)
+            on_done(life, None if error is not None else from_result(future.result()), error)
 
-        member.actor.make.remote(ticket, record, (state,)).future().add_done_callback(on_answer)
+        if self.num_threads == 1 and member.told.get(ticket.stream) == ticket.version:
+            call = member.actor.make.remote(ticket.to_bytes())
+        else:
+            call = member.actor.make_first.remote(ticket.to_bytes(), record, (state,))
+            member.told[ticket.stream] = ticket.version
+        call.future().add_done_callback(on_answer)
 
     def close_stream(self, stream: int) -> None:
         """Let producers that work forget a stream's source."""
         for member in self._members:
+            member.told.pop(stream, None)
             if member.state is State.WORKING:
                 member.actor.drop_stream.remote(stream)
                 member.actor.close_stream.remote(stream)
@@ -285,6 +292,7 @@ class Pool:
     def _launch(self, member: _Member) -> None:
         member.state, member.opened, member.since = State.WAITING, None, time.monotonic()
         worker, life = member.worker, member.life
+        member.told = {}
         member.actor = self._actor_class.remote(worker, self._hides_gpus, self.num_threads)
 
         def on_open(future: concurrent.futures.Future[Any]) -> None:

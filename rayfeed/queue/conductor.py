@@ -287,7 +287,7 @@ class Conductor:
             payload=(event.ticket, reader),
             num_batches=num_batches,
             num_bytes=run.frame.num_bytes if run.frame is not None else 0,
-            seconds=run.produce_s,
+            seconds=run.make_s,
             ended=ended,
             failure=error,
         )

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from rayfeed.batch import Batch, flatten, unflatten
-from rayfeed.errors import BatchError, FeedClosedError, InternalError
-from rayfeed.frame.schema import FrameSchema, conform
+from rayfeed.batch import Batch, unflatten
+from rayfeed.errors import FeedClosedError, InternalError
+from rayfeed.frame.inspector import Inspector
+from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import SourceRecord
 from rayfeed.queue.canonical import begin_pass, end_pass
 from rayfeed.queue.lane_window import LanePlan
@@ -31,6 +32,10 @@ class FlatReader:
         self.schema = schema
         self._arrays = [_read_only(array) for array in arrays]
         self._batch = batch
+
+    def num_bytes(self, index: int) -> int:
+        """Bytes of the batch's arrays."""
+        return sum(array.nbytes for array in self._arrays)
 
     def arrays(self, index: int) -> list[np.ndarray]:
         """The batch's own arrays."""
@@ -55,7 +60,7 @@ class InlineStream:
         self._record = record
         self._plan = plan
         self._meter = Meter()
-        self._schema: FrameSchema | None = None
+        self._inspector = Inspector(bare_inputs=record.bare_inputs)
         self._produce_s = 0.0
         self._closed = False
         self._failure: Exception | None = None
@@ -153,14 +158,10 @@ class InlineStream:
 
     def _delivered(self, batch: Batch, what: str) -> Delivered:
         where = f"{self._record.name} in line, {what}"
-        structure, arrays = flatten(batch, where=where, bare_inputs=self._record.bare_inputs)
-        if self._schema is None:
-            try:
-                self._schema = FrameSchema.of(structure, arrays)
-            except BatchError as error:
-                raise BatchError(f"{where}: {error}") from error
-        conform(self._schema, structure, arrays, where=where)
-        return Delivered(FlatReader(self._schema, arrays, batch), 0)
+        arrays = self._inspector.arrays(batch, where)
+        if self._inspector.schema is None:
+            raise InternalError(f"{where}: a batch was checked, and nothing was learnt of it")
+        return Delivered(FlatReader(self._inspector.schema, arrays, batch), 0)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -57,6 +57,8 @@ class Lane:
 class LaneWindow(Window):
     """Tickets for the copies of a generator; see the module's docstring."""
 
+    MAY_IDLE = False
+
     def __init__(self, *, stream: int, bound: Bound, plan: LanePlan) -> None:
         super().__init__(stream=stream, bound=bound)
         self.plan = plan

@@ -90,6 +90,8 @@ class SequenceWindow(Window):
         plan: How the Sequence is traversed.
     """
 
+    MAY_IDLE = True
+
     def __init__(self, *, stream: int, bound: Bound, plan: SequencePlan) -> None:
         super().__init__(stream=stream, bound=bound)
         self.plan = plan

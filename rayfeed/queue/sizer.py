@@ -3,19 +3,33 @@
 An object of the store costs the same control work whatever its size, which for a small one is far more than its copy,
 so small batches share a frame:
 
-    n = min(TARGET_BYTES / bytes per batch, TARGET_S / seconds per batch, bound / (2 * workers)),   at least 1
+    n = min(TARGET_BYTES / bytes per batch, TARGET_S / seconds per batch, bound / tickets),   at least 1
 
-The last term keeps two tickets per worker inside the queue's bound, one being made while the other travels. Until a
-stream's first answer n is 1, so that training starts with the first batch made. Bytes and seconds are moving averages.
+The last term keeps that many tickets inside the queue's bound. Two per worker hide the way between feed and producer:
+one is being made while the other travels. Where all that a worker may hold is made faster than a ticket travels, its
+idleness costs nothing and the tickets themselves do: then it is one per worker, of twice the size, if any worker may
+take any ticket; but two in all, one to be consumed while the other is made. Until a stream's first answer n is 1, so that training starts with the first
+batch made. Bytes and seconds are moving averages.
 """
 
 from __future__ import annotations
 
-TARGET_BYTES = 4_000_000
-"""Above about 5 MB an object gains nothing by growing."""
+TARGET_BYTES = 32_000_000
+"""Control work is paid once per object and its copy overlaps that of others: batches a second, two producers, one consumer
+that touches every page (2026-11-22, 2 cores, Ray 2.60, by examples/benchmarks/transport.py):
+
+    TARGET_BYTES             4 MB     8 MB    16 MB    32 MB    64 MB
+    600 KB, queue of 64         -    2,700    4,300    5,400        -
+    4.8 MB, queue of 64       223      247      511      733    1,110
+    19 MB, queue of 64          -      277      270      283      129
+
+Larger ones hold more of the store for one batch in hand."""
 
 TARGET_S = 0.02
 """A ticket that takes longer to make delays the batches before it in its frame more than its control work costs."""
+
+WAY_S = 0.002
+"""What a ticket and its answer take to travel when several processes want the CPU."""
 
 SMOOTHING = 0.3
 """Weight of the newest answer in the moving averages: follows a change within about five frames."""
@@ -38,15 +52,19 @@ class Sizer:
         self.seconds_per_batch += weight * (seconds / num_batches - self.seconds_per_batch)
         self._observed = True
 
-    def count(self, *, bound: int, slots: int) -> int:
+    def count(self, *, bound: int, slots: int, may_idle: bool = False) -> int:
         """Batches of the next ticket.
 
         Args:
             bound: Batches that may be outstanding in all.
             slots: Workers (processes times threads) that share them.
+            may_idle: Whether a worker may have one ticket only, where its batches are quickly made.
         """
         if not self._observed:
             return 1
         by_bytes = TARGET_BYTES / max(self.bytes_per_batch, 1.0)
         by_time = TARGET_S / max(self.seconds_per_batch, 1e-9)
-        return max(1, int(min(by_bytes, by_time, bound / (2 * max(slots, 1)))))
+        slots = max(slots, 1)
+        is_quick = bound / slots * self.seconds_per_batch < WAY_S
+        tickets = max(2, slots if may_idle and is_quick else 2 * slots)
+        return max(1, int(min(by_bytes, by_time, bound / tickets)))

@@ -19,7 +19,7 @@ import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from rayfeed.errors import InternalError
 from rayfeed.producer.messages import Ticket
@@ -124,6 +124,9 @@ class Window(ABC):
         bound: How many finished batches, and bytes, may wait.
     """
 
+    MAY_IDLE: ClassVar[bool]
+    """Whether a worker may be without a ticket for a while: not where its batches can be made by no other."""
+
     def __init__(self, *, stream: int, bound: Bound) -> None:
         self.stream = stream
         self.bound = bound
@@ -132,6 +135,7 @@ class Window(ABC):
         self.lost: list[int] = []  # a heap: the earliest lost ticket is issued again first
         self.workers: dict[int, int] = {}  # worker -> slots
         self.held: dict[int, set[tuple[int, int]]] = {}  # worker -> (ticket, attempt) that it holds
+        self.num_slots = 0
         self.outstanding = 0
         self.num_made = self.num_consumed = self.num_discarded = self.num_handed_over = self.num_remade = 0
         self.over = False
@@ -144,11 +148,12 @@ class Window(ABC):
         if worker in self.workers:
             raise InternalError(f"worker {worker} became ready twice without being lost")
         self.workers[worker] = slots
+        self.num_slots += slots
         self.held[worker] = set()
 
     def worker_lost(self, worker: int) -> list[Ticket]:
         """A producer is gone; its unanswered tickets, which `issue` will give out again."""
-        self.workers.pop(worker, None)
+        self.num_slots -= self.workers.pop(worker, 0)
         orphans: list[Ticket] = []
         for number, _ in sorted(self.held.pop(worker, set())):
             state = self.issued.get(number)
@@ -254,7 +259,7 @@ class Window(ABC):
     @property
     def slots(self) -> int:
         """Batches that can be made at one time."""
-        return sum(self.workers.values())
+        return self.num_slots
 
     @property
     def limit(self) -> int:
@@ -268,8 +273,11 @@ class Window(ABC):
 
     def _room(self) -> int:
         """Batches the next ticket may hold; 0 when it should wait."""
-        size = self.sizer.count(bound=self.limit, slots=self.slots)
-        room = self.limit - self.outstanding
+        limit = self.limit
+        room = limit - self.outstanding
+        if room < 1:
+            return 0
+        size = self.sizer.count(bound=limit, slots=self.slots, may_idle=self.MAY_IDLE)
         # A crumb would cost a whole object's control work: wait for a ticket's worth of room while others are out.
         if room < size and any(not state.done for state in self.issued.values()):
             return 0

@@ -6,6 +6,7 @@ Seeds are combined by NumPy's `SeedSequence` (O'Neill's seed_seq construction), 
 
 from __future__ import annotations
 
+import functools
 import random
 import secrets
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def pass_order(root: int, pass_index: int, length: int) -> np.ndarray:
     return np.random.default_rng(_sequence(root, ORDER, pass_index)).permutation(length)
 
 
+@functools.lru_cache(maxsize=1024)  # asked for with every ticket, and ten times as dear as the rest of one
 def worker_seed(root: int, worker: int) -> int:
     """A 64-bit seed of a worker's own."""
     return int(_sequence(root, WORKER, worker).generate_state(1, np.uint64)[0])

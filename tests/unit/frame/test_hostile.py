@@ -93,8 +93,8 @@ CASES = {
         "inputs: it has the form Form(inner=(-4,), ",
     ),
     "axis no number": (
-        changed(JOINED, forms=(Form((4.0,), 4),)),
-        "inputs: it has the form Form(inner=(4.0,), ",
+        changed(JOINED, forms=(Form((4.5,), 4),)),
+        "inputs: it has the form Form(inner=(4.5,), ",
     ),
     "wider axis": (changed(JOINED, forms=(Form((40,), 4),)), "inputs: batch 2 ends at byte"),
     "other item size": (changed(JOINED, forms=(Form((4,), 2),)), "inputs: its items have 2 bytes, those of float32 4"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rayfeed.queue.sizer import SMOOTHING, TARGET_BYTES, TARGET_S, Sizer
+from rayfeed.queue.sizer import SMOOTHING, TARGET_BYTES, TARGET_S, WAY_S, Sizer
 
 QUICK_S = 1e-6
 
@@ -43,6 +43,17 @@ def test_two_tickets_per_worker_fit_inside_the_bound():
     for bound in range(1, 40):
         for slots in range(1, 6):
             assert one.count(bound=bound, slots=slots) * 2 * slots <= max(bound, 2 * slots)
+
+
+@pytest.mark.parametrize(("slots", "count"), [(1, 6), (2, 6), (3, 4), (100, 1)])
+def test_where_making_takes_less_than_the_way_a_worker_may_have_one_ticket_but_there_are_two(slots, count):
+    assert sizer(num_bytes=1, seconds=QUICK_S).count(bound=12, slots=slots, may_idle=True) == count
+
+
+def test_where_making_takes_longer_than_the_way_every_worker_has_two_tickets():
+    one = sizer(num_bytes=1, seconds=WAY_S / 6)
+    assert one.count(bound=12, slots=2, may_idle=True) == 3
+    assert one.count(bound=11, slots=2, may_idle=True) == 5  # 5.5 batches take less than the way
 
 
 def test_sizes_are_those_of_one_batch():

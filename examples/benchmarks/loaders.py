@@ -1,0 +1,264 @@
+"""rayfeed and its peers as contenders: each gives one endless stream of the same batches, made by two processes.
+
+Every contender has a process of its own, so that no other's threads and polls disturb it, and opens its loader anew for
+each turn. A batch is made beforehand: what is measured is the way from the process that has it to the one that wants it.
+
+    rayfeed    Feed(workers=2, use_multiprocessing=True)
+    keras      PyDataset(workers=2, use_multiprocessing=True), read as Keras' own fit reads it
+    torch      DataLoader(num_workers=2)
+    grain      MapDataset ... mp_prefetch(num_workers=2)
+    ray data   map_batches over two tasks, iter_batches
+    ring       no library: copies into slots of shared memory, which the consumer reads in place; the limit
+"""
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import time
+from multiprocessing import shared_memory
+
+import numpy as np
+
+import rayfeed
+
+NUM_WORKERS = 2
+ROWS = 32  # samples in a batch
+READY = 8  # different batches a producer has at hand
+LENGTH = 10_000_000  # batches of a pass: more than a turn can take
+WARM_S = 0.7  # a turn's begin that does not count: the loader fills its queue, pages are touched
+END_S = 20  # a contender's end: its loader's processes may be waited for
+MAX_RING_SLOTS = 4  # per producer: few pages, used again and again, are the fastest
+
+
+class Ready(rayfeed.Sequence):
+    """Batches that cost nothing to make. The arrays are made by the process that needs them."""
+
+    def __init__(self, num_bytes):
+        self.num_bytes = num_bytes
+        self.batches = None
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        if self.batches is None:
+            shape = (ROWS, self.num_bytes // 4 // ROWS)
+            rng = np.random.default_rng(0)
+            self.batches = [(rng.random(shape, "float32"), np.arange(ROWS)) for _ in range(READY)]
+        return self.batches[index % READY]
+
+
+def touch(array):
+    """Read one byte of every page."""
+    return int(np.asarray(array).reshape(-1).view(np.uint8)[::4096].sum())
+
+
+@contextlib.contextmanager
+def open_rayfeed(num_bytes, queue):
+    with rayfeed.Feed(Ready(num_bytes), NUM_WORKERS, use_multiprocessing=True, max_queue_size=queue) as feed:
+        yield (x for x, _ in feed)
+
+
+@contextlib.contextmanager
+def open_keras(num_bytes, queue):
+    from keras.src.trainers.data_adapters.py_dataset_adapter import OrderedEnqueuer
+    from keras_dataset import Dataset
+
+    dataset = Dataset(Ready(num_bytes), workers=NUM_WORKERS, use_multiprocessing=True, max_queue_size=queue)
+    enqueuer = OrderedEnqueuer(dataset, workers=NUM_WORKERS, use_multiprocessing=True, max_queue_size=queue)
+    enqueuer.start()
+    try:
+        yield (x for x, _ in enqueuer.get())
+    finally:
+        enqueuer.stop()
+
+
+class TorchDataset:
+    def __init__(self, num_bytes):
+        self.source = Ready(num_bytes)
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        return self.source[index]
+
+
+@contextlib.contextmanager
+def open_torch(num_bytes, queue):
+    import torch.utils.data
+
+    loader = torch.utils.data.DataLoader(
+        TorchDataset(num_bytes),
+        batch_size=None,
+        sampler=itertools.cycle(range(READY)),
+        num_workers=NUM_WORKERS,
+        prefetch_factor=max(queue // NUM_WORKERS, 1),
+    )
+    iterator = iter(loader)
+    try:
+        yield (x.numpy() for x, _ in iterator)
+    finally:
+        iterator._shutdown_workers()
+
+
+class GrainSource:
+    def __init__(self, num_bytes):
+        self.source = Ready(num_bytes)
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        return self.source[index]
+
+
+@contextlib.contextmanager
+def open_grain(num_bytes, queue):
+    import grain
+
+    options = grain.MultiprocessingOptions(num_workers=NUM_WORKERS, per_worker_buffer_size=max(queue // NUM_WORKERS, 1))
+    dataset = grain.MapDataset.source(GrainSource(num_bytes)).to_iter_dataset(
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    )
+    iterator = iter(dataset.mp_prefetch(options))
+    try:
+        yield (x for x, _ in iterator)
+    finally:
+        iterator.close()
+
+
+class RayDataBatches:
+    def __init__(self, num_bytes):
+        self.source = Ready(num_bytes)
+
+    def __call__(self, rows):
+        x, y = self.source[int(rows["id"][0])]
+        return {"x": x, "y": y}
+
+
+@contextlib.contextmanager
+def open_ray_data(num_bytes, queue):
+    import ray
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    ids = ray.data.range(100_000, override_num_blocks=100)
+    made = ids.map_batches(RayDataBatches, fn_constructor_args=(num_bytes,), batch_size=1, concurrency=NUM_WORKERS)
+    iterator = iter(made.iter_batches(batch_size=ROWS, prefetch_batches=queue))
+    try:
+        yield (batch["x"] for batch in iterator)
+    finally:
+        iterator.close()
+
+
+def fill_ring(name, num_bytes, num_slots, free, full, stop):
+    memory = shared_memory.SharedMemory(name)
+    slots = np.ndarray((num_slots, num_bytes), np.uint8, memory.buf)
+    source = Ready(num_bytes)
+    for index in itertools.count():
+        free.acquire()
+        if stop.is_set():
+            break
+        slots[index % num_slots] = source[index][0].reshape(-1).view(np.uint8)
+        full.release()
+    del slots
+    memory.close()
+
+
+@contextlib.contextmanager
+def open_ring(num_bytes, queue):
+    num_slots = min(max(queue // NUM_WORKERS, 1), MAX_RING_SLOTS)
+    context = multiprocessing.get_context("fork")
+    stop = context.Event()
+    rings = []
+    for _ in range(NUM_WORKERS):
+        memory = shared_memory.SharedMemory(create=True, size=num_slots * num_bytes)
+        free, full = context.Semaphore(num_slots), context.Semaphore(0)
+        process = context.Process(target=fill_ring, args=(memory.name, num_bytes, num_slots, free, full, stop))
+        process.start()
+        slots = np.ndarray((num_slots, num_bytes), np.uint8, memory.buf)
+        rings.append((memory, free, full, process, slots))
+
+    def read():
+        for index in itertools.count():
+            _, free, full, _, slots = rings[index % NUM_WORKERS]
+            full.acquire()
+            yield slots[index // NUM_WORKERS % num_slots]
+            free.release()
+
+    try:
+        yield read()
+    finally:
+        stop.set()
+        for memory, free, _, process, slots in rings:
+            free.release()
+            process.join()
+            del slots
+            memory.unlink()
+
+
+OPENERS = {
+    "rayfeed": open_rayfeed,
+    "keras": open_keras,
+    "torch": open_torch,
+    "grain": open_grain,
+    "ray data": open_ray_data,
+    "ring": open_ring,
+}
+
+
+def take_turn(name, num_bytes, queue, turn_s):
+    """Batches a second of one contender."""
+    with OPENERS[name](num_bytes, queue) as batches:
+        started = time.perf_counter()
+        while time.perf_counter() - started < WARM_S:
+            touch(next(batches))
+        count, started = 0, time.perf_counter()
+        while (passed := time.perf_counter() - started) < turn_s:
+            touch(next(batches))
+            count += 1
+        return count / passed
+
+
+def serve(name, connection):
+    """A contender's process: take turns until told to end."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    while (turn := connection.recv()) is not None:
+        try:
+            connection.send(take_turn(name, *turn))
+        except Exception as error:
+            connection.send(error)
+            raise
+    if name == "rayfeed":
+        import ray
+
+        ray.shutdown()
+
+
+class Contender:
+    """One contender's process, seen from the benchmark."""
+
+    def __init__(self, name):
+        context = multiprocessing.get_context("spawn")
+        self.name = name
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(name, theirs))
+        self.process.start()
+        theirs.close()  # so that the end of that process is noticed
+
+    def take_turn(self, *turn):
+        self.connection.send(turn)
+        result = self.connection.recv()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.process.is_alive():
+            self.connection.send(None)
+            self.process.join(END_S)
+        self.process.kill()
