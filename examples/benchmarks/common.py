@@ -4,7 +4,7 @@ Contenders take turns: in every round each of them runs once, so that a machine 
 ratio is taken within a round; what counts is the median of the rounds' ratios, and their least and greatest are shown.
 """
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import json
 import os
@@ -12,6 +12,11 @@ import platform
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 
 OUT = Path(__file__).parent.parent.parent / "benchmarks"
 PACKAGES = ("rayfeed", "ray", "numpy", "pyarrow", "keras", "tensorflow", "torch", "grain")
@@ -78,11 +83,6 @@ def versions():
 
 def chart(name, rows, unit, *, log):
     """One group of bars per case, one bar per contender with its least and greatest."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     contenders = list(dict.fromkeys(who for row in rows.values() for who in row))
     figure, axes = plt.subplots(figsize=(max(6, 1.1 * len(rows) + 2), 4.5), layout="constrained")
     width = 0.8 / len(contenders)
@@ -116,7 +116,7 @@ def finish(name, rows, targets, *, unit, log=False):
         print(target)
     report = {
         "benchmark": name,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
         "versions": versions(),
         "unit": unit,

@@ -1,7 +1,7 @@
 """rayfeed and its peers as contenders: each gives one endless stream of the same batches, made by two processes.
 
 Every contender has a process of its own, so that no other's threads and polls disturb it, and opens its loader anew for
-each turn. A batch is made beforehand: what is measured is the way from the process that has it to the one that wants it.
+each turn. A batch is made beforehand: what is measured is its way from the process that has it to the one that wants it.
 
     rayfeed    Feed(workers=2, use_multiprocessing=True)
     keras      PyDataset(workers=2, use_multiprocessing=True), read as Keras' own fit reads it
@@ -46,6 +46,26 @@ class Ready(rayfeed.Sequence):
             shape = (ROWS, self.num_bytes // 4 // ROWS)
             rng = np.random.default_rng(0)
             self.batches = [(rng.random(shape, "float32"), np.arange(ROWS)) for _ in range(READY)]
+        return self.batches[index % READY]
+
+
+class Pairs(rayfeed.Sequence):
+    """Batches to train on that cost nothing to make; in this file because the script's own classes do not travel from a
+    process that multiprocessing spawned."""
+
+    def __init__(self, features, steps):
+        self.features, self.steps = features, steps
+        self.batches = None
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        if self.batches is None:
+            rng = np.random.default_rng(0)
+            self.batches = [
+                (rng.random((ROWS, self.features), "float32"), rng.random((ROWS, 1), "float32")) for _ in range(READY)
+            ]
         return self.batches[index % READY]
 
 
@@ -208,46 +228,49 @@ OPENERS = {
 }
 
 
-def take_turn(name, num_bytes, queue, turn_s):
-    """Batches a second of one contender."""
-    with OPENERS[name](num_bytes, queue) as batches:
-        started = time.perf_counter()
-        while time.perf_counter() - started < WARM_S:
-            touch(next(batches))
-        count, started = 0, time.perf_counter()
-        while (passed := time.perf_counter() - started) < turn_s:
-            touch(next(batches))
-            count += 1
-        return count / passed
+def open_loader(name):
+    """What takes a loader's turns, which are its batches a second."""
+
+    def take_turn(num_bytes, queue, turn_s):
+        with OPENERS[name](num_bytes, queue) as batches:
+            started = time.perf_counter()
+            while time.perf_counter() - started < WARM_S:
+                touch(next(batches))
+            count, started = 0, time.perf_counter()
+            while (passed := time.perf_counter() - started) < turn_s:
+                touch(next(batches))
+                count += 1
+            return count / passed
+
+    return take_turn
 
 
-def serve(name, connection):
+def serve(open_contender, name, connection):
     """A contender's process: take turns until told to end."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    take = open_contender(name)
     while (turn := connection.recv()) is not None:
         try:
-            connection.send(take_turn(name, *turn))
+            connection.send(take(*turn))
         except Exception as error:
-            connection.send(error)
+            connection.send(RuntimeError(f"{name}: {error!r}"))
             raise
-    if name == "rayfeed":
-        import ray
-
-        ray.shutdown()
 
 
-class Contender:
-    """One contender's process, seen from the benchmark."""
+class Turns:
+    """One contender's process, seen from the benchmark.
 
-    def __init__(self, name):
+    `open_contender(name)` runs there, and gives the function that takes a turn.
+    """
+
+    def __init__(self, open_contender, name):
         context = multiprocessing.get_context("spawn")
-        self.name = name
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(name, theirs))
+        self.process = context.Process(target=serve, args=(open_contender, name, theirs))
         self.process.start()
         theirs.close()  # so that the end of that process is noticed
 
-    def take_turn(self, *turn):
+    def take(self, *turn):
         self.connection.send(turn)
         result = self.connection.recv()
         if isinstance(result, Exception):

@@ -12,7 +12,7 @@ import contextlib
 import sys
 
 from common import Target, finish, ratios
-from loaders import OPENERS, Contender
+from loaders import OPENERS, Turns, open_loader
 
 SIZES = {"4 KB": 4_096, "600 KB": 602_112, "4.8 MB": 4_800_000, "19 MB": 19_200_000}
 WIDE = {"4 KB": 1000}
@@ -26,7 +26,7 @@ TURN_S = 1.5
 def main(names):
     rows = {}
     with contextlib.ExitStack() as stack:
-        contenders = [stack.enter_context(Contender(name)) for name in names]
+        turns = {name: stack.enter_context(Turns(open_loader, name)) for name in names}
         cases = [
             (f"{size}, queue {queue}", num_bytes, queue)
             for size, num_bytes in SIZES.items()
@@ -35,8 +35,8 @@ def main(names):
         for case, num_bytes, queue in cases:
             rows[case] = {name: [] for name in names}
             for _ in range(ROUNDS):
-                for contender in contenders:
-                    rows[case][contender.name].append(contender.take_turn(num_bytes, queue, TURN_S))
+                for name in names:
+                    rows[case][name].append(turns[name].take(num_bytes, queue, TURN_S))
             print(case, {name: [round(rate) for rate in rates] for name, rates in rows[case].items()}, flush=True)
     bounds = [bound for pair in BOUNDS.values() for bound in pair]
     targets = []

@@ -8,15 +8,15 @@ so small batches share a frame:
 The last term keeps that many tickets inside the queue's bound. Two per worker hide the way between feed and producer:
 one is being made while the other travels. Where all that a worker may hold is made faster than a ticket travels, its
 idleness costs nothing and the tickets themselves do: then it is one per worker, of twice the size, if any worker may
-take any ticket; but two in all, one to be consumed while the other is made. Until a stream's first answer n is 1, so that training starts with the first
-batch made. Bytes and seconds are moving averages.
+take any ticket; but two in all, one to be consumed while the other is made. Until a stream's first answer n is 1, so
+that training starts with the first batch made. Bytes and seconds are moving averages.
 """
 
 from __future__ import annotations
 
 TARGET_BYTES = 32_000_000
-"""Control work is paid once per object and its copy overlaps that of others: batches a second, two producers, one consumer
-that touches every page (2026-11-22, 2 cores, Ray 2.60, by examples/benchmarks/transport.py):
+"""Control work is paid once per object, and its copy overlaps that of others. Batches a second, two producers, a consumer
+that touches every page (2026-11-22, 2 cores, Ray 2.60, as examples/benchmarks/transport.py measures):
 
     TARGET_BYTES             4 MB     8 MB    16 MB    32 MB    64 MB
     600 KB, queue of 64         -    2,700    4,300    5,400        -

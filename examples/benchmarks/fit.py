@@ -1,0 +1,128 @@
+"""What does a training step cost, fed from a cluster, against Keras fed from its own memory?
+
+Method: a dense layer of 8 units on batches of 32 samples, trained for three epochs; the time of a step is the mean over
+the epochs after the first, epoch boundaries left out, between the ends of batches. Each contender has a process of its
+own and is warm: the model is traced, rayfeed's trainer is up and its producers have the source. They take turns.
+
+    arrays     Keras' fit on arrays in memory, as it comes: shuffled
+    tf.data    Keras' fit on a tf.data set over arrays in memory, batched and prefetched
+    pool       Keras' fit on PyDataset(workers=2, use_multiprocessing=True)
+    rayfeed    Trainer.fit_generator on a Sequence, workers=2, use_multiprocessing=True, max_queue_size=10
+
+    python examples/benchmarks/fit.py
+"""
+
+import contextlib
+import statistics
+import sys
+import time
+
+import numpy as np
+from common import Target, finish, ratios
+from loaders import NUM_WORKERS, ROWS, Pairs, Turns
+
+import rayfeed
+
+FEATURES = {"10 features": 10, "600 KB": 4_704, "4.8 MB": 37_632, "19 MB": 150_528}
+STEPS = {"10 features": 300, "600 KB": 200, "4.8 MB": 50, "19 MB": 16}
+IN_MEMORY = {"10 features": 300, "600 KB": 200, "4.8 MB": 50, "19 MB": 16}  # batches that Keras has at hand
+EPOCHS = 3
+ROUNDS = 3
+
+
+def open_contender(name):
+    """What takes a contender's turns; runs in its process."""
+    import keras
+
+    class Clock(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.epochs = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epochs.append([])
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.epochs[-1].append(time.perf_counter())
+
+    state = {}
+
+    def model_of(features):
+        if state.get("features") != features:
+            if "trainer" in state:
+                state.pop("trainer").close()
+            keras.utils.set_random_seed(0)
+            model = keras.Sequential([keras.Input((features,)), keras.layers.Dense(8), keras.layers.Dense(1)])
+            model.compile("sgd", "mse")
+            state.update(features=features, model=model, is_warm=False)
+        return state["model"]
+
+    def fit(case, clock):
+        features, steps = FEATURES[case], STEPS[case]
+        model, source = model_of(features), Pairs(features, steps)
+        if name == "rayfeed":
+            if "trainer" not in state:
+                state["trainer"] = rayfeed.Trainer(model)
+            trainer = state["trainer"]
+            trainer.fit_generator(
+                source, epochs=EPOCHS, verbose=0, callbacks=[clock], workers=NUM_WORKERS, use_multiprocessing=True
+            )
+            return
+        if name == "pool":
+            from keras_dataset import Dataset
+
+            dataset = Dataset(source, workers=NUM_WORKERS, use_multiprocessing=True, max_queue_size=10)
+            model.fit(dataset, epochs=EPOCHS, verbose=0, callbacks=[clock], shuffle=False)
+            return
+        pairs = [source[index] for index in range(IN_MEMORY[case])]
+        x, y = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+        if name == "arrays":
+            model.fit(x, y, batch_size=ROWS, epochs=EPOCHS, verbose=0, callbacks=[clock])
+            return
+        import tensorflow as tf
+
+        dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(ROWS).prefetch(tf.data.AUTOTUNE)
+        model.fit(dataset, epochs=EPOCHS, verbose=0, callbacks=[clock])
+
+    def take_turn(case):
+        clock = Clock()
+        fit(case, clock)
+        if not state["is_warm"]:
+            state["is_warm"] = True
+            clock = Clock()
+            fit(case, clock)
+        steps = [later - earlier for ends in clock.epochs[1:] for earlier, later in zip(ends, ends[1:], strict=False)]
+        return statistics.mean(steps) * 1e6
+
+    return take_turn
+
+
+NAMES = ("rayfeed", "arrays", "tf.data", "pool")
+
+
+def main(cases):
+    rows = {case: {name: [] for name in NAMES} for case in cases}
+    with contextlib.ExitStack() as stack:
+        turns = {name: stack.enter_context(Turns(open_contender, name)) for name in NAMES}
+        for case in cases:
+            for _ in range(ROUNDS):
+                for name in NAMES:
+                    rows[case][name].append(turns[name].take(case))
+            print(case, {name: [round(us) for us in row] for name, row in rows[case].items()}, flush=True)
+    bounds = [
+        ("10 features", "arrays", 1.0),
+        ("600 KB", "arrays", 1.0),
+        ("19 MB", "arrays", 1.0),
+        ("10 features", "tf.data", 1.1),
+        ("4.8 MB", "pool", 0.4),
+    ]
+    targets = [
+        Target(f"{case}, a step's time against {peer}", ratios(rows[case]["rayfeed"], rows[case][peer]), bound, False)
+        for case, peer, bound in bounds
+        if case in rows
+    ]
+    finish("fit", rows, targets, unit="microseconds a step", log=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(FEATURES))
