@@ -14,8 +14,9 @@ from typing import Any
 
 import ray
 
+from rayfeed.producer.loading import received
 from rayfeed.producer.maker import Maker
-from rayfeed.producer.messages import Answer, Opened, Payload, SourceRecord, Ticket
+from rayfeed.producer.messages import Answer, Opened, SourceRecord, Ticket
 
 IDLE_TIMEOUT_S = 0.5
 """How long a producer that is ended may take to finish the batch in its hands; longer user code is cut off."""
@@ -62,12 +63,7 @@ class Producer:
             record: The stream's source.
             state: The source's `Payload` in the ticket's version, in a tuple so that Ray does not fetch it unasked.
         """
-
-        def fetch() -> Any:
-            payload: Payload = ray.get(state[0])
-            return memoryview(payload.data)
-
-        return self._maker.make(ticket, record, fetch)
+        return self._maker.make(ticket, record, lambda: received(ray.get(state[0]), ray.get))
 
     @ray.method(concurrency_group="control")
     def drop_stream(self, stream: int) -> None:
