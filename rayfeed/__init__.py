@@ -1,6 +1,7 @@
 """Keras' `fit_generator` for Ray clusters: producers on CPU nodes, Arrow batches, a trainer on the GPU node.
 
-This page is the public face. Importing it loads no framework: what needs Keras is loaded when it is first named.
+This page is the public face. Importing it loads no framework, nor Ray or Arrow: whoever unpickles a `rayfeed.Sequence`
+imports it, and shall load no more than it runs. What consumes batches is loaded when it is first named.
 """
 
 from importlib import import_module
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from rayfeed import errors as errors
 from rayfeed.options import ProducerOptions as ProducerOptions
 from rayfeed.options import TrainerOptions as TrainerOptions
-from rayfeed.queue.feed import Feed as Feed
 from rayfeed.source.sequence import Sequence as Sequence
 from rayfeed.source.worker_info import WorkerInfo as WorkerInfo
 from rayfeed.source.worker_info import get_worker_info as get_worker_info
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from rayfeed.api import fit_generator as fit_generator
     from rayfeed.api import predict_generator as predict_generator
     from rayfeed.installing import install as install
+    from rayfeed.queue.feed import Feed as Feed
     from rayfeed.trainer.driver_callbacks import on_driver as on_driver
     from rayfeed.trainer.session import Trainer as Trainer
 
 __version__ = "0.1.0.dev0"
 
-_NEEDS_KERAS = {
+_CONSUMERS = {
+    "Feed": "rayfeed.queue.feed",
     "Trainer": "rayfeed.trainer.session",
     "evaluate_generator": "rayfeed.api",
     "fit_generator": "rayfeed.api",
@@ -53,8 +55,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NEEDS_KERAS:
-        return getattr(import_module(_NEEDS_KERAS[name]), name)
+    if name in _CONSUMERS:
+        return getattr(import_module(_CONSUMERS[name]), name)
     raise AttributeError(f"module 'rayfeed' has no attribute {name!r}")
 
 

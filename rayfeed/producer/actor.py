@@ -15,8 +15,9 @@ from typing import Any
 import ray
 
 from rayfeed.producer.heap import keep_freed_memory
+from rayfeed.producer.loading import received
 from rayfeed.producer.maker import Maker
-from rayfeed.producer.messages import Answer, Opened, Payload, SourceRecord, Ticket, to_result
+from rayfeed.producer.messages import Answer, Opened, SourceRecord, Ticket, to_result
 
 IDLE_TIMEOUT_S = 0.5
 """How long a producer that is ended may take to finish the batch in its hands; longer user code is cut off."""
@@ -79,11 +80,7 @@ class Producer:
         return to_result(self._make(found, *self._told[found.stream]))
 
     def _make(self, ticket: Ticket, record: SourceRecord, state: tuple[Any]) -> Answer:
-        def fetch() -> Any:
-            payload: Payload = ray.get(state[0])
-            return memoryview(payload.data)
-
-        return self._maker.make(ticket, record, fetch)
+        return self._maker.make(ticket, record, lambda: received(ray.get(state[0]), ray.get))
 
     @ray.method(concurrency_group="control")
     def drop_stream(self, stream: int) -> None:

@@ -45,7 +45,7 @@ OnDone = Callable[[int, Answer | None, BaseException | None], None]
 
 
 class Crew(Protocol):
-    """Makes batches for any number of streams. Used by one thread, its conductor's, but for `start` and `store`.
+    """Makes batches for any number of streams. Used by one thread, its conductor's, but for `start`, `store`, `fetch`.
 
     Attributes:
         num_threads: Batches that each member makes at a time.
@@ -61,8 +61,12 @@ class Crew(Protocol):
         """Ask for all members; they report by `Up` as they come. Called once."""
         ...
 
-    def store(self, payload: bytes) -> Any:
-        """Put a source's cloudpickle bytes where the members find them; what `submit` takes as its state."""
+    def store(self, value: Any) -> Any:
+        """Put an object where the members find it; of a `Payload`, what `submit` takes as its state."""
+        ...
+
+    def fetch(self, stored: Any) -> Any:
+        """What was put there; its arrays are read-only views."""
         ...
 
     def submit(self, worker: int, ticket: Ticket, record: SourceRecord, state: Any, on_done: OnDone) -> None:

@@ -43,9 +43,13 @@ class HomePool:
             self._thread.start()
         self._post(Up(0, 0, None))
 
-    def store(self, payload: bytes) -> Any:
+    def store(self, value: Any) -> Any:
         """Not for sources that stay at home."""
         raise InternalError("a source at home was to be sent away")
+
+    def fetch(self, stored: Any) -> Any:
+        """As above."""
+        raise InternalError("a source at home was asked for from afar")
 
     def submit(self, worker: int, ticket: Ticket, record: SourceRecord, state: Any, on_done: OnDone) -> None:
         """Leave a ticket in the mailbox."""

@@ -25,7 +25,7 @@ from rayfeed.frame.inspector import Inspector
 from rayfeed.producer.messages import Answer, Ended, Made, Raised, Run, SourceRecord, Ticket
 from rayfeed.source.failure import Failure
 from rayfeed.source.seeding import seed_batch, worker_seed
-from rayfeed.source.shipping import unpack
+from rayfeed.source.shipping import put_together
 from rayfeed.source.stream import GeneratorSource, SequenceSource, open_source
 from rayfeed.source.worker_info import WorkerInfo, running_in
 
@@ -102,8 +102,8 @@ class Maker:
         Args:
             ticket: What to make.
             record: The stream's source, as described by the feed.
-            state: A function that gives the source's cloudpickle bytes in the ticket's version; called only when this
-                process does not hold that version yet.
+            state: A function that gives the source in the ticket's version, packed in memory that is this process' own;
+                called only when it does not hold that version yet.
 
         Returns:
             `Made`, `Ended` or `Raised`; user exceptions never leave this method as exceptions.
@@ -205,7 +205,7 @@ class Maker:
             return kept
         # First: there may not be room for the sources of two calls.
         self._kept = {digest: source for digest, source in self._kept.items() if digest in record.call_digests}
-        return open_source(unpack(state()), record.info)
+        return open_source(put_together(state()), record.info)
 
     def _is_sent_at_once(self, *, is_last: bool) -> bool:
         """Whether a ticket's batch is written to the object store before user code runs again."""

@@ -175,7 +175,39 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Payload:
-    """A user object in the store: its cloudpickle bytes as a uint8 array, which Ray hands over without a copy."""
+class Parcel:
+    """Large pieces of a source that lie in the store, for as long as a version of the source has some of them.
 
-    data: Any
+    Attributes:
+        key: Its own name, which no other parcel has.
+        sizes: Bytes of each piece.
+        ref: Where in the store: a list of uint8 arrays, one for each piece.
+    """
+
+    key: str
+    sizes: tuple[int, ...]
+    ref: Any
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One version of a source in the store: a `rayfeed.source.packed.Packed` whose pieces are found by their places.
+
+    Attributes:
+        stream: As of `Packed`.
+        cuts: As of `Packed`.
+        places: For each piece its parcel, by the position in `parcels`, and its own position in that parcel. The
+            parcel `RIDES_ALONG` is this payload itself.
+        parcels: Those that this version needs.
+        own: The pieces that ride along, uint8.
+    """
+
+    stream: bytes
+    cuts: tuple[int, ...]
+    places: tuple[tuple[int, int], ...]
+    parcels: tuple[Parcel, ...]
+    own: list[Any]
+
+
+RIDES_ALONG = -1
+"""Stands for the payload in the place of one of its parcels."""

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import numpy as np
 import ray
 from ray.exceptions import (
     ActorUnschedulableError,
@@ -36,7 +35,7 @@ from rayfeed.options import ProducerOptions
 from rayfeed.producer.actor import IDLE_TIMEOUT_S, Producer
 from rayfeed.producer.cluster import connection
 from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
-from rayfeed.producer.messages import Opened, Payload, SourceRecord, Ticket, from_result
+from rayfeed.producer.messages import Opened, SourceRecord, Ticket, from_result
 from rayfeed.producer.placement import Claim, describe_free
 
 END_TIMEOUT_S = 10.0
@@ -158,9 +157,15 @@ class Pool:
         member.state, member.actor, member.held = State.DORMANT, None, None
         member.life += 1  # news of its end is of an earlier life
 
-    def store(self, payload: bytes) -> Any:
-        """Put a source's bytes into the object store, whence each node fetches them once."""
-        return ray.put(Payload(np.frombuffer(payload, np.uint8)))  # an array: Ray hands it over without a copy
+    def store(self, value: Any) -> Any:
+        """Put an object into the object store, whence each node fetches it once; Ray writes arrays without a detour."""
+        if not self.is_connected():  # Ray would start a cluster
+            raise ProducerDiedError("this process' connection to Ray ended while a source was to be sent.")
+        return ray.put(value)
+
+    def fetch(self, stored: Any) -> Any:
+        """What was put there; its arrays are read-only views."""
+        return ray.get(stored)
 
     def submit(self, worker: int, ticket: Ticket, record: SourceRecord, state: Any, on_done: OnDone) -> None:
         """Send a ticket to a working producer; `on_done` is called from Ray's thread."""

@@ -3,7 +3,8 @@
 It lives in the feed's process, so that it survives every producer, and in a thread of its own, so that a slow hook
 keeps neither training nor other streams waiting. The user's own object is not touched: the copy is loaded from the
 bytes the producers got, when the first hook is due. After the hooks between two passes (the end's, then the next one's
-beginning) its whole state is sent as the next version.
+beginning) its state is sent as the next version, of which only what changed travels (`rayfeed.queue.versions`). All of
+this runs while the last batches of the pass wait or train.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from rayfeed.errors import SourceError
+from rayfeed.producer.crew import Crew
 from rayfeed.producer.messages import SourceRecord
 from rayfeed.queue.events import HookDone, NextPass
 from rayfeed.queue.sequence_window import Hooks
+from rayfeed.queue.versions import Versions
 from rayfeed.source.failure import Failure
 from rayfeed.source.image_iterator import open_sequence
+from rayfeed.source.packed import Packed
 from rayfeed.source.seeding import seeded
 from rayfeed.source.sequence import SequenceSource
-from rayfeed.source.shipping import pack, unpack
+from rayfeed.source.shipping import take_apart
 
 CLOSE_TIMEOUT_S = 10.0
 """How long `close` waits for a hook that is running. Python cannot end it; its thread does not keep the process."""
@@ -69,23 +74,37 @@ def _some(length: int, record: SourceRecord, when: str) -> int:
     return length
 
 
+def send_source(
+    stream: int, record: SourceRecord, packed: Packed, crew: Crew, post: Callable[[HookDone], None]
+) -> tuple[Any, CanonicalCopy | None]:
+    """Send a stream's source to its producers.
+
+    Returns:
+        What the producers are given, and the canonical copy, where the source has hooks.
+    """
+    versions = Versions(crew.store, crew.fetch)
+    source_ref = versions.send(packed)
+    return source_ref, CanonicalCopy(stream, record, versions, post) if record.info.has_hooks else None
+
+
 class CanonicalCopy:
     """Runs the hook of one stream's Sequence.
 
     Args:
         stream: The stream's number, for its events.
         record: What the source is.
-        payload: Its cloudpickle bytes.
+        versions: What was sent of it: one version so far.
         post: Takes the event to the conductor; called from this copy's thread.
     """
 
-    def __init__(self, stream: int, record: SourceRecord, payload: bytes, post: Callable[[HookDone], None]) -> None:
+    def __init__(self, stream: int, record: SourceRecord, versions: Versions, post: Callable[[HookDone], None]) -> None:
         self._stream = stream
         self._record = record
-        self._payload: bytes | None = payload
+        self._versions = versions
         self._post = post
         self._source: SequenceSource | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def run_hooks(self, hooks: Hooks) -> None:
         """Run the hooks between two passes; a `HookDone` is posted when they returned or one raised. One at a time."""
@@ -93,7 +112,8 @@ class CanonicalCopy:
         self._thread.start()
 
     def close(self) -> None:
-        """Wait for a hook that is running, but not for one that hangs."""
+        """Wait for a hook that is running, but not for one that hangs; what it leaves is sent to nobody."""
+        self._closed = True
         if self._thread is not None:
             self._thread.join(CLOSE_TIMEOUT_S)
 
@@ -102,7 +122,7 @@ class CanonicalCopy:
         what = "loading it"
         try:
             if self._source is None:
-                self._source, self._payload = open_sequence(unpack(self._payload)), None
+                self._source = open_sequence(self._versions.load())
             length = 0
             if hooks.ended is not None:
                 what = f"on_epoch_end after pass {hooks.ended}"
@@ -110,7 +130,10 @@ class CanonicalCopy:
             if hooks.begun is not None:
                 what = f"on_epoch_begin before pass {hooks.begun}"
                 length = begin_pass(self._source, self._record, hooks.begun)
-            result = NextPass(length, pack(self._source.sequence, name=self._record.name))
+            if self._closed:
+                return
+            what += ", sending what it left"
+            result = NextPass(length, self._versions.send(take_apart(self._source.sequence, name=self._record.name)))
         except BaseException as error:  # noqa: BLE001 - whatever the user's hook raises reaches the caller
             result = Failure.of(error, f"{where}: {what}")
         self._post(HookDone(self._stream, result))

@@ -22,7 +22,7 @@ from rayfeed.frame.codec import decode
 from rayfeed.producer.crew import Crew, CrewEvent, Down, Up
 from rayfeed.producer.messages import Answer, Ended, Made, Raised, SourceRecord, Ticket
 from rayfeed.producer.pool import is_loss
-from rayfeed.queue.canonical import CanonicalCopy
+from rayfeed.queue.canonical import send_source
 from rayfeed.queue.events import (
     Answered,
     Consumed,
@@ -41,6 +41,7 @@ from rayfeed.queue.sequence_window import SequenceWindow
 from rayfeed.queue.stream import StreamState
 from rayfeed.queue.window import StreamFailed, Window
 from rayfeed.source.failure import Failure
+from rayfeed.source.packed import Packed
 
 WATCH_INTERVAL_S = 1.0
 """How often deadlines are looked at; all else is driven by events."""
@@ -69,20 +70,19 @@ class Conductor:
         self._thread = threading.Thread(target=self._run, name="rayfeed-conductor", daemon=True)
 
     def open_stream(
-        self, record: SourceRecord, payload: bytes | None, make_window: Callable[[int], Window]
+        self, record: SourceRecord, packed: Packed | None, make_window: Callable[[int], Window]
     ) -> StreamState:
         """Add a stream; it makes nothing until `start_stream`. Called by the consumer's thread.
 
         Args:
             record: The stream's source.
-            payload: The source's cloudpickle bytes; None where the crew has the source itself.
+            packed: The source as it travels; None where the crew has the source itself.
             make_window: Gives the stream's window for its number.
         """
         number, self._numbers = self._numbers, self._numbers + 1
         canonical = source_ref = None
-        if payload is not None:
-            source_ref = self._pool.store(payload)
-            canonical = CanonicalCopy(number, record, payload, self._post) if record.info.has_hooks else None
+        if packed is not None:
+            source_ref, canonical = send_source(number, record, packed, self._pool, self._post)
         state = StreamState(number, record, make_window(number), source_ref, canonical)
         self._events.put(StreamOpened(state))
         return state
@@ -319,10 +319,10 @@ class Conductor:
             case Failure():
                 state.out.put(StreamFailed(event.result.error()))
                 window.over = True
-            case NextPass(length, payload):
+            case NextPass(length, source_ref):
                 if not isinstance(window, SequenceWindow):
                     raise InternalError(f"a hook ran for stream {state.number}, which has no passes")
-                state.source_ref = self._pool.store(payload)
+                state.source_ref = source_ref
                 window.pass_ready(length)
                 self._pump(state)
 

@@ -35,10 +35,10 @@ class Consumed:
 
 @dataclass(frozen=True)
 class NextPass:
-    """What the hooks between two passes left: the next one's batches, and the Sequence's state as cloudpickle bytes."""
+    """What the hooks between two passes left: the next one's batches, and the Sequence's new state in the store."""
 
     length: int
-    payload: bytes
+    source_ref: Any
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ producers; those whose source stays at home share the thread there.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,8 +28,9 @@ from rayfeed.queue.stream import ProducedStream, Stream
 from rayfeed.queue.travel import pack_or_keep
 from rayfeed.queue.window import Bound, Window
 from rayfeed.source.image_iterator import settled
+from rayfeed.source.packed import Packed
 from rayfeed.source.seeding import root_seed
-from rayfeed.source.shipping import unpack
+from rayfeed.source.shipping import put_together
 from rayfeed.source.stream import SourceInfo, describe
 
 
@@ -43,7 +43,7 @@ class StreamSpec:
         name: The caller's name for it.
         options: The caller's arguments.
         root: The root seed, drawn already where the caller gave none.
-        payload: The source's cloudpickle bytes; None where it runs in the caller's process.
+        packed: The source as it travels, its large arrays not copied; None where it runs in the caller's process.
         source: The source itself, only there.
         is_home: Whether a thread of the caller's process runs it.
         single: Whether a generator is one stream whatever the number of producers.
@@ -57,7 +57,7 @@ class StreamSpec:
     name: str
     options: StreamOptions
     root: int
-    payload: bytes | None
+    packed: Packed | None
     source: Any = None
     is_home: bool = False
     single: bool = False
@@ -73,7 +73,7 @@ class StreamSpec:
 
     def digest(self) -> bytes | None:
         """Tells a Sequence that travels from every other; None for what producers do not know again."""
-        return hashlib.sha256(self.payload).digest() if self.info.is_sequence and self.payload is not None else None
+        return self.packed.digest() if self.info.is_sequence and self.packed is not None else None
 
     def record(self, digest: bytes | None = None, call_digests: frozenset[bytes] = frozenset()) -> SourceRecord:
         """The stream's source, for producers.
@@ -155,15 +155,15 @@ def specify(
             f"({info.type_name}) is a generator, of which each producer runs its own copy.\n"
             "  Give a number of workers."
         )
-    payload = pack_or_keep(source, name=name, info=info, options=options) if ships else None
+    packed = pack_or_keep(source, name=name, info=info, options=options) if ships else None
     return StreamSpec(
         info=info,
         name=name,
         options=options,
         root=root,
-        payload=payload,
-        source=source if payload is None else None,
-        is_home=ships and payload is None,
+        packed=packed,
+        source=source if packed is None else None,
+        is_home=ships and packed is None,
         single=single,
         max_passes=max_passes,
         max_batches=max_batches,
@@ -240,7 +240,7 @@ def open_streams(
 def _open_made(spec: StreamSpec, record: SourceRecord, conductor: Conductor) -> Stream:
     if spec.info.is_sequence:
         record = replace(record, num_lanes=conductor.crew.span[1])
-    state = conductor.open_stream(record, spec.payload, _window_maker(spec, conductor.crew.num_threads))
+    state = conductor.open_stream(record, spec.packed, _window_maker(spec, conductor.crew.num_threads))
     return ProducedStream(conductor, state, is_home=spec.is_home)
 
 
@@ -262,7 +262,7 @@ def _home_conductor(specs: Sequence[StreamSpec], mailbox: Mailbox | None) -> Con
 
 
 def _open_inline(spec: StreamSpec) -> InlineStream:
-    source = spec.source if spec.payload is None else unpack(spec.payload)
+    source = spec.source if spec.packed is None else put_together(spec.packed.copied())
     return InlineStream(source, spec.record(), spec.plan(1))
 
 

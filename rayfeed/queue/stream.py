@@ -137,7 +137,7 @@ class StreamState:
         """Let go of what lies in the object store, also where someone keeps the closed feed; errors stay to be read."""
         if self.canonical is not None:
             self.canonical.close()
-        self.source_ref = None
+        self.source_ref = self.canonical = None
         self.window.issued.clear()
         kept = []
         while not self.out.empty():

@@ -14,12 +14,13 @@ from typing import Any
 
 from rayfeed.errors import SourceError
 from rayfeed.options import StreamOptions
-from rayfeed.source.shipping import pack
+from rayfeed.source.packed import Packed
+from rayfeed.source.shipping import take_apart
 from rayfeed.source.stream import SourceInfo
 
 
-def pack_or_keep(source: Any, *, name: str, info: SourceInfo, options: StreamOptions) -> bytes | None:
-    """The source's cloudpickle bytes, or None where it stays at home; of that the caller is warned.
+def pack_or_keep(source: Any, *, name: str, info: SourceInfo, options: StreamOptions) -> Packed | None:
+    """The source as it travels, or None where it stays at home; of that the caller is warned.
 
     Args:
         source: The user's object.
@@ -31,7 +32,7 @@ def pack_or_keep(source: Any, *, name: str, info: SourceInfo, options: StreamOpt
         SourceError: It cannot travel, and cannot stay either; names the member that cannot, and the way out.
     """
     try:
-        return pack(source, name=name)
+        return take_apart(source, name=name)
     except SourceError as error:
         if options.is_inline:
             hint = 'With trainer="driver" and workers=0 it runs in this process as it is.'

@@ -6,6 +6,9 @@ place would fail. Beyond cloudpickle travel
 - a generator *object* that has not been started: its code, arguments and closure, called anew at the other end;
 - unlocked locks, as new locks: the usual ``threadsafe_iter`` around a generator holds one.
 
+`pack` gives one run of bytes. `take_apart` gives a source's large arrays beside the rest, so that they can be kept
+where they did not change (`rayfeed.source.packed`). Both mean the same object: what pickle makes of it.
+
 A started generator has a position in its code that cannot be sent, an open file one in the system; for these `pack`
 raises `SourceError` with the attribute's name, before anything is started.
 """
@@ -19,12 +22,13 @@ import pickle
 import sys
 import threading
 import types
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ray import cloudpickle
 
 from rayfeed.errors import SourceError
+from rayfeed.source.packed import Packed, PackedWriter, reader_of
 
 LOCK_TYPES = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
 STANDARD_STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")
@@ -61,12 +65,32 @@ def pack(source: object, *, name: str, by_reference: Sequence[object] = (), how:
     try:
         return _dumps(source, by_reference, how)
     except Exception as error:
-        path, culprit, reason = _culprit(source, name, error, how)
-        raise SourceError(
-            f"{name} ({type(source).__name__}) cannot be sent to another process: {path} is a "
-            f"{type(culprit).__name__} ({reason}).\n"
-            f"  {_advice(culprit)}"
-        ) from error
+        raise _refusal(source, name, error, how) from error
+
+
+def take_apart(source: object, *, name: str) -> Packed:
+    """Serialise a source as `pack` does, with its large pieces apart. They are views of its memory, not copies.
+
+    Args:
+        source: A Sequence, generator object, generator function or the like.
+        name: What to call it in an error: the argument's name.
+
+    Raises:
+        SourceError: As of `pack`.
+    """
+    writer = PackedWriter()
+    try:
+        _Pickler(writer, (), None, writer.take).dump(source)
+    except Exception as error:
+        raise _refusal(source, name, error, None) from error
+    return writer.packed()
+
+
+def put_together(packed: Packed) -> Any:
+    """Load what `take_apart` made. The pieces become the object's arrays: they must be private and writable."""
+    file, buffers = reader_of(packed)
+    with file:
+        return pickle.Unpickler(file, buffers=buffers).load()
 
 
 def unpack(data: Any, *, by_reference: Sequence[object] = ()) -> Any:
@@ -88,8 +112,14 @@ def is_fresh(generator: Generator[Any, Any, Any]) -> bool:
 class _Pickler(cloudpickle.Pickler):
     """Cloudpickle, and fresh generators, and unlocked locks."""
 
-    def __init__(self, file: io.BytesIO, by_reference: Sequence[object], how: How | None) -> None:
-        super().__init__(file, protocol=5)
+    def __init__(
+        self,
+        file: Any,
+        by_reference: Sequence[object],
+        how: How | None,
+        take: Callable[[pickle.PickleBuffer], Any] | None = None,
+    ) -> None:
+        super().__init__(file, protocol=5, buffer_callback=take)
         self._by_reference = {id(other): place for place, other in enumerate(by_reference)}
         self._how = how
 
@@ -137,6 +167,16 @@ def _dumps(obj: object, by_reference: Sequence[object] = (), how: How | None = N
     with io.BytesIO() as file:
         _Pickler(file, by_reference, how).dump(obj)
         return file.getvalue()
+
+
+def _refusal(source: object, name: str, error: Exception, how: How | None) -> SourceError:
+    """What says which member of an object cannot travel, and what to do."""
+    path, culprit, reason = _culprit(source, name, error, how)
+    return SourceError(
+        f"{name} ({type(source).__name__}) cannot be sent to another process: {path} is a "
+        f"{type(culprit).__name__} ({reason}).\n"
+        f"  {_advice(culprit)}"
+    )
 
 
 def _closed_file() -> io.StringIO:

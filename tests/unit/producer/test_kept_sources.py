@@ -4,7 +4,7 @@ import os
 
 from rayfeed.producer.maker import Maker
 from rayfeed.producer.messages import Ended, Made, Raised, SourceRecord, Ticket
-from rayfeed.source.shipping import pack
+from rayfeed.source.shipping import take_apart
 from rayfeed.source.stream import describe
 from tests.sources import Numbered, batch
 
@@ -24,7 +24,7 @@ class Producer:
 
         def state():
             self.loads.append(digest)
-            return pack(source, name="generator")
+            return take_apart(source, name="generator").copied()
 
         return self.maker.make(Ticket(0, stream, 0, 0, indices, version=version), record, state)
 

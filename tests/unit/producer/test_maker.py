@@ -14,7 +14,7 @@ from rayfeed.producer import maker as maker_module
 from rayfeed.producer.maker import Maker, keep_as_made
 from rayfeed.producer.messages import Ended, Made, Raised, SourceRecord, Ticket
 from rayfeed.source.seeding import worker_seed
-from rayfeed.source.shipping import pack
+from rayfeed.source.shipping import take_apart
 from rayfeed.source.stream import describe
 
 PLACE = "node 10.0.4.17, pid 8812"
@@ -30,14 +30,14 @@ class Stream:
         self.info = describe(source, name=name)
         settings = {"seeded": False, "bare_inputs": False, "num_lanes": 1, "directory": str(Path.cwd())} | options
         self.record = SourceRecord(self.info, name, root, **settings)
-        self.versions = [pack(source, name=name)]
+        self.versions = [take_apart(source, name=name).copied()]
         self.loads = []
         self.place = 0
 
     def state(self, version):
         def load():
             self.loads.append(version)
-            return memoryview(self.versions[version])
+            return self.versions[version]
 
         return load
 
@@ -253,7 +253,7 @@ def test_bare_inputs_are_a_batch_where_they_are_allowed():
 
 def test_a_new_version_of_a_sequence_is_loaded_once():
     stream = Stream(Numbers())
-    stream.versions.append(pack(Numbers(factor=100), name="generator"))
+    stream.versions.append(take_apart(Numbers(factor=100), name="generator"))
     assert firsts(stream.make(1)) == [1]
     assert firsts(stream.make(2)) == [2]
     assert firsts(stream.make(1, pass_index=1, version=1)) == [100]
@@ -263,7 +263,7 @@ def test_a_new_version_of_a_sequence_is_loaded_once():
 
 def test_a_new_version_keeps_to_the_streams_structure():
     stream = Stream(Numbers())
-    stream.versions.append(pack(Second((X, Y)), name="generator"))
+    stream.versions.append(take_apart(Second((X, Y)), name="generator"))
     stream.make(0)
     assert "inputs" in str(failure(stream.make(0, version=1), BatchError))
 

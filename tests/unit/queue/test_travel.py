@@ -11,6 +11,7 @@ from rayfeed.errors import SourceError
 from rayfeed.options import StreamOptions
 from rayfeed.queue.opening import specify
 from rayfeed.queue.travel import pack_or_keep
+from rayfeed.source.packed import Packed
 from rayfeed.source.stream import describe
 from tests.sources import Numbered, batch
 
@@ -66,8 +67,8 @@ def test_a_generator_on_something_open_stays_and_the_warning_names_it(kind, type
 
 
 def test_what_can_travel_does_so_in_silence():
-    assert isinstance(decided(reading(None)), bytes)
-    assert isinstance(decided(Numbered(3)), bytes)
+    assert isinstance(decided(reading(None)), Packed)
+    assert isinstance(decided(Numbered(3)), Packed)
 
 
 def test_where_processes_are_asked_for_the_error_names_the_member_and_the_way_out(resources):
@@ -95,7 +96,7 @@ def test_of_a_stream_at_home_nothing_is_pickled_and_the_source_is_the_users_own(
     with pytest.warns(UserWarning, match="thread of this process"):
         spec = specify(mine, name="generator", options=StreamOptions(), ships=True)
     assert spec.is_home
-    assert spec.payload is None
+    assert spec.packed is None
     assert spec.source is mine
     in_line = specify(mine, name="generator", options=StreamOptions(workers=0), ships=False)
     assert not in_line.is_home
