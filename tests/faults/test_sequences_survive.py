@@ -140,6 +140,8 @@ def test_what_was_delivered_before_the_end_is_read_though_the_end_is_known(gate)
             read.extend(number_of(one) for one in feed)
         assert read == list(range(len(read)))
         assert len(read) >= 2
+
+
 def test_user_code_that_ends_its_process_is_a_loss_and_told_as_one():
     sequence = Numbered(5, at={2: lambda: os._exit(7)})
     with (

@@ -16,6 +16,8 @@ from tests.conftest import start_script, wait_until
 from tests.oracle.sources import Numbers, OwnError, Rows
 from tests.oracle.test_epochs import identity
 
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
 
 class StopAtEpoch(keras.callbacks.Callback):
     def __init__(self, epoch):

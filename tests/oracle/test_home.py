@@ -16,7 +16,10 @@ from tests.conftest import start_script, wait_until
 from tests.oracle.sources import Numbers, OwnError, Rows, count
 from tests.oracle.test_epochs import identity, run
 
-pytestmark = pytest.mark.filterwarnings("ignore:rayfeed. .*cannot be sent:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:rayfeed. .*cannot be sent:UserWarning"),
+    pytest.mark.usefixtures("shared_trainer"),
+]
 
 TRAINERS = pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "trainer actor"])
 

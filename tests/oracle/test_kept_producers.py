@@ -14,6 +14,7 @@ from tests.oracle.test_epochs import identity
 from tests.sources import Gate, Numbered
 
 TRAINERS = pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "trainer actor"])
+shared_trainer = pytest.mark.usefixtures("shared_trainer")
 TWO = {"workers": 2, "use_multiprocessing": True}
 
 
@@ -47,6 +48,7 @@ def producers(count):
     return set(producer_pids())
 
 
+@shared_trainer
 @TRAINERS
 def test_a_later_call_has_the_processes_of_the_one_before_whatever_its_source(trainer, log):
     with OneCall(identity(), trainer) as kept:
@@ -60,6 +62,7 @@ def test_a_later_call_has_the_processes_of_the_one_before_whatever_its_source(tr
         assert producers(2) == before
 
 
+@shared_trainer
 @TRAINERS
 def test_another_demand_has_other_processes_and_the_old_ones_are_gone(trainer, log):
     changes = [
@@ -111,6 +114,7 @@ def test_a_source_that_changed_in_its_producers_is_sent_anew(log):
     assert losses == [[1.0, 101.0]] * 2
 
 
+@shared_trainer
 @TRAINERS
 def test_after_an_exception_in_the_source_the_kept_trainer_works_again(trainer, make_model):
     with OneCall(make_model(), trainer) as kept:

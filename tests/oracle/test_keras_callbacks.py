@@ -9,6 +9,8 @@ import pytest
 import rayfeed
 from tests.oracle.sources import OwnError, Rows
 
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
 
 @pytest.fixture
 def both(rows, as_py_dataset, make_model, same_state):

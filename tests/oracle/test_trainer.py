@@ -14,12 +14,15 @@ from tests.conftest import start_script, wait_until
 from tests.oracle.sources import Failing, FailingLater, Numbers, OutOfRange, OwnError, Rows
 from tests.oracle.test_epochs import identity
 
+shared_trainer = pytest.mark.usefixtures("shared_trainer")
+
 
 class FailingCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         raise OwnError(3, detail="callback")
 
 
+@shared_trainer
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_exception_in_the_source_reaches_the_caller_as_it_was_raised(workers, make_model):
     with pytest.raises(OwnError, match="code 17: bad row") as caught:
@@ -68,6 +71,7 @@ class Quits(keras.callbacks.Callback):
         sys.exit("enough")
 
 
+@shared_trainer
 def test_sys_exit_in_a_callback_is_an_error_and_ends_no_process(make_model):
     with rayfeed.Trainer(make_model()) as trainer:
         with pytest.raises(RuntimeError, match=r"SystemExit\('enough'\)"):
@@ -87,6 +91,7 @@ def test_an_exception_in_a_validation_source_reaches_the_caller(make_model):
         rayfeed.fit_generator(make_model(), Rows(), validation_data=Failing(), verbose=0, workers=1, trainer="driver")
 
 
+@shared_trainer
 def test_an_exception_in_a_callback_or_the_model_reaches_the_caller_and_the_trainer_lives_on(make_model):
     model = make_model()
     with rayfeed.Trainer(model) as trainer:

@@ -7,6 +7,8 @@ import pytest
 import rayfeed
 from tests.oracle.sources import Named
 
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
 FEEDS = {
     "in line": {"workers": 0, "trainer": "driver"},
     "threads": {"workers": 2, "trainer": "driver"},

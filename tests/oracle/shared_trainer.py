@@ -1,0 +1,67 @@
+"""One trainer process for many tests, each with a model of its own.
+
+Starting a trainer takes seconds, in which its process imports TensorFlow. Most tests here ask what a trainer does and
+not how it starts, so they share one. All but the start and the end is the product's own: the model is built there anew
+for each test, as for a kept `rayfeed.Trainer` whose model was compiled again. Starts and ends are the matter of
+`test_trainer` and of tests/conformance, where each call has a process of its own.
+"""
+
+import keras
+import pytest
+import ray
+
+from rayfeed.options import TrainerOptions
+from rayfeed.trainer import remote
+from rayfeed.trainer.model_link import ModelLink
+from rayfeed.trainer.remote import PRODUCERS_TIMEOUT_S, RemoteTrainer
+from tests.oracle.shared_host import SharedHost
+
+
+class House:
+    """The process, and who lives in it: one trainer at a time."""
+
+    def __init__(self):
+        self.num_jobs = 0
+        self.open()
+
+    def open(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(remote, "TrainerHost", SharedHost)
+            # It claims nothing: it is there also beside tests that count what is claimed.
+            self.owner = RemoteTrainer(keras.Sequential(), TrainerOptions(num_cpus=0, num_gpus=0))
+        self.owner._wait_until_open()
+
+    def lodge(self, model, options):
+        """In the place of `RemoteTrainer`."""
+        return Lodger(model, self) if options == TrainerOptions() else RemoteTrainer(model, options)
+
+    def close(self):
+        self.owner.close()
+
+
+class Lodger(RemoteTrainer):
+    """A trainer in a process that others had before it and will have after it."""
+
+    def __init__(self, model, house):
+        vars(self).update(vars(house.owner), _link=ModelLink(model))
+        self._house = house
+
+    @property
+    def _num_jobs(self):
+        """The process' own count: it does not heed what is said of earlier jobs."""
+        return self._house.num_jobs
+
+    @_num_jobs.setter
+    def _num_jobs(self, number):
+        self._house.num_jobs = number
+
+    def close(self):
+        actor, self._actor = self._actor, None
+        if actor is not None:
+            ray.get(actor.vacate.remote(), timeout=PRODUCERS_TIMEOUT_S)
+
+    def _abort(self, *arguments):
+        """The caller gave up: that ends a process. The test which does so needs one of its own, and fails."""
+        super()._abort(*arguments)
+        self._house.close()
+        self._house.open()
