@@ -1,6 +1,5 @@
 """Feeding must not hang, and no error may be lost: the complaints that users make most."""
 
-import itertools
 import os
 
 import keras
@@ -10,16 +9,10 @@ import pytest
 import rayfeed
 from tests.conformance.contract import complaint
 from tests.conformance.echo import FEEDS, trained
+from tests.conformance.sources import fails_at
 from tests.sources import Numbered, batch, die
 
 each_way = pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
-
-
-def fails_at(number):
-    for place in itertools.count():
-        if place == number:
-            raise KeyError("row 17")
-        yield batch(place)
 
 
 def fail():

@@ -6,8 +6,8 @@ import pytest
 
 import rayfeed
 from tests.conformance.contract import complaint, line
+from tests.conformance.sources import LEFT, RIGHT, Pairs
 
-LEFT, RIGHT = np.array([0, 1, 2, 1], "int64"), np.array([1, 1, 0, 0], "int64")
 WEIGHTS = np.array([1, 2, 3, 4], "float32")
 
 
@@ -19,17 +19,6 @@ def forked():
     model = keras.Model(source, outputs)
     model.compile(keras.optimizers.SGD(0.0), {"left": "mse", "right": "mse"})
     return model
-
-
-class Pairs:
-    def __init__(self, *weights):
-        self.weights = weights
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        return (np.ones((4, 2), "float32"), {"left": LEFT, "right": RIGHT}, *self.weights)
 
 
 @line("E1 outputs")

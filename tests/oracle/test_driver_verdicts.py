@@ -13,7 +13,7 @@ from rayfeed.trainer.messages import DriverSlot, Verdict
 from rayfeed.trainer.outbox import Outbox
 from rayfeed.trainer.relay import BOUNDARIES, LEAD, GivenUp, Relay
 from tests.conftest import start_script, wait_until
-from tests.oracle.sources import Numbers, OwnError, Rows
+from tests.oracle.sources import Blocks, Numbers, OwnError, Rows
 from tests.oracle.test_epochs import identity
 
 pytestmark = pytest.mark.usefixtures("shared_trainer")
@@ -239,15 +239,6 @@ def test_an_exception_ends_the_training_and_arrives_as_it_was_raised_and_the_tra
             assert (trained == 0) == (hook == "on_train_begin")
         history = trainer.fit_generator(Rows(), verbose=0, workers=0)
         assert history.epoch == [0]
-
-
-class Blocks(Numbers):
-    """Its second batch never comes."""
-
-    def __getitem__(self, index):
-        if index == 1:
-            threading.Event().wait()
-        return super().__getitem__(index)
 
 
 def test_an_exception_ends_a_training_that_waits_for_a_batch_that_never_comes():

@@ -9,29 +9,13 @@ import pytest
 import rayfeed
 from rayfeed.trainer.session import OneCall
 from tests.conftest import producer_pids, wait_until
-from tests.oracle.sources import Failing, Numbers, OwnError, Rows
+from tests.oracle.sources import Changing, Failing, Numbers, OwnError, Rows, Telling
 from tests.oracle.test_epochs import identity
 from tests.sources import Gate, Numbered
 
 TRAINERS = pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "trainer actor"])
 shared_trainer = pytest.mark.usefixtures("shared_trainer")
 TWO = {"workers": 2, "use_multiprocessing": True}
-
-
-class Telling(Numbers):
-    """Notes the processes that make its batches, and those that unpickle it."""
-
-    def __init__(self, length, log):
-        super().__init__(length)
-        self.log = log
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self.log.add("opened", os.getpid())
-
-    def __getitem__(self, index):
-        self.log.add("made", os.getpid())
-        return super().__getitem__(index)
 
 
 def emptied(log):
@@ -97,13 +81,6 @@ def test_a_source_that_is_sent_again_is_not_unpickled_again(log):
         assert emptied(log) == (made, [*made])
         kept.evaluate_generator(training, **one)
         assert emptied(log) == (made, [*made])  # it was let go for the other's sake
-
-
-class Changing(Telling):
-    """Has another state after each pass."""
-
-    def on_epoch_end(self):
-        self.passes += 1
 
 
 def test_a_source_that_changed_in_its_producers_is_sent_anew(log):
