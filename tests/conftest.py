@@ -166,6 +166,7 @@ def start_script(code, *arguments, **environment):
     return subprocess.Popen(  # noqa: S603 - the test's own script
         [sys.executable, "-c", code, *arguments],
         env={name: value for name, value in merged.items() if value is not None},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.oracle.interrupted import Interruptible
 from tests.oracle.shared_trainer import House
 from tests.oracle.sources import Rows
 
@@ -24,6 +25,13 @@ def house(cluster):
 def shared_trainer(house, monkeypatch):
     """Calls of the test that want a trainer actor get the one that all tests share."""
     monkeypatch.setattr("rayfeed.trainer.session.RemoteTrainer", house.lodge)
+
+
+@pytest.fixture(scope="session")
+def interruptible():
+    interruptible = Interruptible()
+    yield interruptible
+    interruptible.close()
 
 
 class AsPyDataset(keras.utils.PyDataset):

@@ -239,3 +239,8 @@ def generated(source):
     """The passes of a source one after the other, as one stream."""
     while True:
         yield from (source[index] for index in range(len(source)))
+
+
+def hangs_after(stop):
+    yield from count(0, stop)
+    threading.Event().wait()
