@@ -130,6 +130,22 @@ def free_cpus():
     return ray.available_resources().get("CPU", 0.0)
 
 
+@pytest.fixture(scope="session")
+def house(cluster):
+    """The process of the trainer that tests share."""
+    from tests.shared_trainer import House
+
+    house = House()
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def shared_trainer(house, monkeypatch):
+    """Calls of the test that want a trainer actor get the one that all tests share."""
+    monkeypatch.setattr("rayfeed.trainer.session.RemoteTrainer", house.lodge)
+
+
 @pytest.fixture
 def log(tmp_path):
     return Log(tmp_path / "log")

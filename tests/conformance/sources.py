@@ -216,3 +216,7 @@ class Pairs:
 
     def __getitem__(self, index):
         return (np.ones((4, 2), "float32"), {"left": LEFT, "right": RIGHT}, *self.weights)
+
+
+def fail():
+    raise KeyError("row 17")

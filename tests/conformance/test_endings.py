@@ -9,14 +9,10 @@ import pytest
 import rayfeed
 from tests.conformance.contract import complaint
 from tests.conformance.echo import FEEDS, trained
-from tests.conformance.sources import fails_at
+from tests.conformance.sources import fail, fails_at
 from tests.sources import Numbered, batch, die
 
 each_way = pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
-
-
-def fail():
-    raise KeyError("row 17")
 
 
 @complaint(

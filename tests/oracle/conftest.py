@@ -5,26 +5,12 @@ import numpy as np
 import pytest
 
 from tests.oracle.interrupted import Interruptible
-from tests.oracle.shared_trainer import House
 from tests.oracle.sources import Rows
 
 
 @pytest.fixture(autouse=True)
 def _clean(nothing_left):
     """Applies to every test of the folder."""
-
-
-@pytest.fixture(scope="session")
-def house(cluster):
-    house = House()
-    yield house
-    house.close()
-
-
-@pytest.fixture
-def shared_trainer(house, monkeypatch):
-    """Calls of the test that want a trainer actor get the one that all tests share."""
-    monkeypatch.setattr("rayfeed.trainer.session.RemoteTrainer", house.lodge)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
 """One trainer process for many tests, each with a model of its own.
 
-Starting a trainer takes seconds, in which its process imports TensorFlow. Most tests here ask what a trainer does and
-not how it starts, so they share one. All but the start and the end is the product's own: the model is built there anew
-for each test, as for a kept `rayfeed.Trainer` whose model was compiled again. Starts and ends are the matter of
-`test_trainer` and of tests/conformance, where each call has a process of its own.
+Starting a trainer takes seconds, in which its process imports TensorFlow. Most tests ask what a trainer does and not
+how it starts, so they share one. All but the start and the end is the product's own: the model is built there anew for
+each test, as for a kept `rayfeed.Trainer` whose model was compiled again. Tests of how trainers start and end have
+their own: tests/oracle/test_trainer.py, and in tests/conformance the training, its callbacks, and the scripts.
 """
 
 import keras
@@ -14,7 +14,7 @@ from rayfeed.options import TrainerOptions
 from rayfeed.trainer import remote
 from rayfeed.trainer.model_link import ModelLink
 from rayfeed.trainer.remote import PRODUCERS_TIMEOUT_S, RemoteTrainer
-from tests.oracle.shared_host import SharedHost
+from tests.shared_host import SharedHost
 
 
 class House:
