@@ -143,6 +143,7 @@ def house(cluster):
 @pytest.fixture
 def shared_trainer(house, monkeypatch):
     """Calls of the test that want a trainer actor get the one that all tests share."""
+    house.reopen()
     monkeypatch.setattr("rayfeed.trainer.session.RemoteTrainer", house.lodge)
 
 

@@ -31,6 +31,11 @@ class House:
             self.owner = RemoteTrainer(keras.Sequential(), TrainerOptions(num_cpus=0, num_gpus=0))
         self.owner._wait_until_open()
 
+    def reopen(self):
+        """After a test that ended the process: only that one shall fail, and maybe the next."""
+        if ray.wait([self.owner._held], timeout=0)[0]:
+            self.open()
+
     def lodge(self, model, options):
         """In the place of `RemoteTrainer`."""
         return Lodger(model, self) if options == TrainerOptions() else RemoteTrainer(model, options)
@@ -45,6 +50,7 @@ class Lodger(RemoteTrainer):
     def __init__(self, model, house):
         vars(self).update(vars(house.owner), _link=ModelLink(model))
         self._house = house
+        self._was_given_up = False
 
     @property
     def _num_jobs(self):
@@ -57,11 +63,13 @@ class Lodger(RemoteTrainer):
 
     def close(self):
         actor, self._actor = self._actor, None
-        if actor is not None:
+        if actor is not None and not self._was_given_up:
             ray.get(actor.vacate.remote(), timeout=PRODUCERS_TIMEOUT_S)
 
     def _abort(self, *arguments):
-        """The caller gave up: that ends a process. The test which does so needs one of its own, and fails."""
-        super()._abort(*arguments)
-        self._house.close()
-        self._house.open()
+        """The caller gave up, which ends the process: a test that does so needs one of its own, and fails here."""
+        self._was_given_up = True
+        try:
+            super()._abort(*arguments)
+        finally:
+            self._house.close()
