@@ -3,41 +3,17 @@
 import os
 
 import keras
-import numpy as np
 import pytest
 
 import rayfeed
-from tests.sources import batch, numbers_of
+from tests.actors.sources import Both, Drawing, Empties, Grows, Raises
+from tests.sources import numbers_of
 
 WORKERS = [
     pytest.param(0, False, id="in-line"),
     pytest.param(2, False, id="2-threads"),
     pytest.param(2, True, id="2-processes"),
 ]
-
-
-class Both(rayfeed.Sequence):
-    """Its batches tell how often each hook had run; the log tells all hooks and batches in their order."""
-
-    def __init__(self, log, length=4):
-        self.log = log
-        self.length = length
-        self.begun = self.ended = 0
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        self.log.add("batch", self.begun, self.ended)
-        return batch(100 * self.begun + 10 * self.ended + index)
-
-    def on_epoch_begin(self):
-        self.begun += 1
-        self.log.add("begin", self.begun, os.getpid())
-
-    def on_epoch_end(self):
-        self.ended += 1
-        self.log.add("end", self.ended, os.getpid())
 
 
 def hooks(log):
@@ -61,14 +37,6 @@ def test_it_runs_before_each_pass_after_the_end_of_the_pass_before_and_every_bat
             assert len(made) == 4 * (int(number) - 1), "it ran before every batch of the pass before was made"
     if workers:
         assert source.begun == 0  # the caller's own object is not touched
-
-
-class Grows(Both):
-    """Decides its length when a pass begins."""
-
-    def on_epoch_begin(self):
-        super().on_epoch_begin()
-        self.length = self.begun + 1
 
 
 def model():
@@ -120,19 +88,6 @@ def test_a_validation_has_it_each_time_also_where_it_is_cut_short(workers, log):
     ]
 
 
-class Drawing(rayfeed.Sequence):
-    """Draws its numbers when a pass begins."""
-
-    def __len__(self):
-        return 3
-
-    def on_epoch_begin(self):
-        self.drawn = np.random.randint(1000, size=3)  # noqa: NPY002 - the stream that users use
-
-    def __getitem__(self, index):
-        return batch(self.drawn[index])
-
-
 def test_a_seed_makes_what_it_draws_the_same_for_any_number_of_workers():
     def drawn(workers):
         with rayfeed.Feed(Drawing(), workers, use_multiprocessing=True, seed=4) as feed:
@@ -143,21 +98,11 @@ def test_a_seed_makes_what_it_draws_the_same_for_any_number_of_workers():
     assert inline[0] != inline[1]
 
 
-class Raises(Both):
-    def on_epoch_begin(self):
-        raise LookupError("no shard for this epoch")
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_it_raises_reaches_the_reader_and_names_the_hook(workers, log):
     with rayfeed.Feed(Raises(log), workers) as feed, pytest.raises(LookupError, match="no shard") as caught:
         next(iter(feed))
     assert "on_epoch_begin before pass 0" in caught.value.__notes__[0]
-
-
-class Empties(Both):
-    def on_epoch_begin(self):
-        self.length = 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])

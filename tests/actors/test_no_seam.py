@@ -1,26 +1,12 @@
 """C8: producers live for the whole call, and make the next pass before it is asked for."""
 
-import os
-
 import keras
 import pytest
 
 import rayfeed
+from tests.actors.sources import Pids, WithHook
 from tests.conftest import wait_until
-from tests.sources import Log, Numbered, batch
-
-
-class Pids(Numbered):
-    """Notes the process that makes each batch."""
-
-    def __getitem__(self, index):
-        self.log.add(os.getpid())
-        return batch(index, self.size)
-
-
-class WithHook(Pids):
-    def on_epoch_end(self):
-        pass
+from tests.sources import Log, Numbered
 
 
 @pytest.mark.parametrize("kind", [Pids, WithHook], ids=["without a hook", "with a hook"])

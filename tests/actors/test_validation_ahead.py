@@ -1,27 +1,12 @@
 """C8, E2: a validation is made by the training's own producers, ahead, while the epoch before it still trains."""
 
-import os
-
 import keras
 import pytest
 
 import rayfeed
+from tests.actors.sources import Pids, pids
 from tests.conftest import wait_until
-from tests.sources import Log, Numbered, batch
-
-
-class Pids(Numbered):
-    """Notes the process that makes each batch."""
-
-    def __getitem__(self, index):
-        self.log.add(os.getpid())
-        return batch(index, self.size)
-
-
-def pids(log):
-    while True:
-        log.add(os.getpid())
-        yield batch(0)
+from tests.sources import Log
 
 
 class BeforeLastStep(keras.callbacks.Callback):

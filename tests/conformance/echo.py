@@ -5,11 +5,13 @@ from the logs of an ordinary callback, wherever the trainer runs.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
 
 import rayfeed
+from rayfeed.trainer.session import OneCall
 
 FEEDS = {
     "in line": {"workers": 0},
@@ -62,11 +64,18 @@ class Trained:
     history: keras.callbacks.History
 
 
+def kept(model):
+    """A trainer in this process, for tests of several calls that may have the same producers."""
+    return OneCall(model, "driver")
+
+
 def trained(model, source, *arguments, callbacks=(), **options):
-    """Train the echo, silently and in this process unless told otherwise."""
+    """Train the echo, silently and in this process unless told otherwise; or a trainer of it."""
     seen = Seen()
-    options = {"verbose": 0, "trainer": "driver"} | options
-    history = rayfeed.fit_generator(model, source, *arguments, callbacks=[seen, *callbacks], **options)
+    fit = partial(rayfeed.fit_generator, model, trainer="driver")
+    if isinstance(model, rayfeed.Trainer):
+        fit = model.fit_generator
+    history = fit(source, *arguments, callbacks=[seen, *callbacks], **({"verbose": 0} | options))
     return Trained(_numbers(seen.epochs), _numbers(seen.validations), seen.steps, history)
 
 

@@ -185,3 +185,38 @@ class Classes:
 def classes(targets, *weights):
     """The batches of `Classes` from a generator."""
     return (Classes(targets, *weights)[0] for _ in range(100))
+
+
+def fails_at(number):
+    for place in itertools.count():
+        if place == number:
+            raise KeyError("row 17")
+        yield batch(place)
+
+
+class Slow(Numbered):
+    """Takes its time for each batch; the trainer takes none."""
+
+    def __getitem__(self, index):
+        time.sleep(0.05)
+        return super().__getitem__(index)
+
+
+LEFT, RIGHT = np.array([0, 1, 2, 1], "int64"), np.array([1, 1, 0, 0], "int64")
+
+
+class Pairs:
+    """Targets of two outputs, by their names."""
+
+    def __init__(self, *weights):
+        self.weights = weights
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return (np.ones((4, 2), "float32"), {"left": LEFT, "right": RIGHT}, *self.weights)
+
+
+def fail():
+    raise KeyError("row 17")

@@ -10,6 +10,8 @@ from tests.conformance.contract import line
 from tests.conformance.sources import Regression
 from tests.conftest import assert_runs
 
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
 WAYS = {"driver": {"workers": 0, "trainer": "driver"}, "actor": {"workers": 0}}
 
 

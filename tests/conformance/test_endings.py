@@ -1,6 +1,5 @@
 """Feeding must not hang, and no error may be lost: the complaints that users make most."""
 
-import itertools
 import os
 
 import keras
@@ -9,21 +8,11 @@ import pytest
 
 import rayfeed
 from tests.conformance.contract import complaint
-from tests.conformance.echo import FEEDS, trained
+from tests.conformance.echo import FEEDS, kept, trained
+from tests.conformance.sources import fail, fails_at
 from tests.sources import Numbered, batch, die
 
 each_way = pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
-
-
-def fails_at(number):
-    for place in itertools.count():
-        if place == number:
-            raise KeyError("row 17")
-        yield batch(place)
-
-
-def fail():
-    raise KeyError("row 17")
 
 
 @complaint(
@@ -71,18 +60,19 @@ def test_an_exception_in_a_source_reaches_the_caller(feed, echo):
 )
 @pytest.mark.parametrize(("workers", "processes"), [(5, False), (3, True)], ids=["threads", "processes"])
 def test_every_epoch_takes_every_step_and_ends(workers, processes, echo):
-    for length, size in ((1, 10), (7, 1), (50, 3)):
-        run = trained(
-            echo,
-            Numbered(length),
-            epochs=3,
-            shuffle=False,
-            validation_data=Numbered(2),
-            max_queue_size=size,
-            workers=workers,
-            use_multiprocessing=processes,
-        )
-        assert run.epochs == [list(range(length))] * 3
+    with kept(echo) as trainer:
+        for length, size in ((1, 10), (7, 1), (50, 3)):
+            run = trained(
+                trainer,
+                Numbered(length),
+                epochs=3,
+                shuffle=False,
+                validation_data=Numbered(2),
+                max_queue_size=size,
+                workers=workers,
+                use_multiprocessing=processes,
+            )
+            assert run.epochs == [list(range(length))] * 3, (length, size)
 
 
 @complaint(

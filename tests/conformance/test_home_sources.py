@@ -31,6 +31,7 @@ def started(places, stop=100):
     there="a generator that could not be pickled could not be used beside the trainer at all",
     here="it runs in a thread of the caller's process, and its batches go into the same queue",
 )
+@pytest.mark.usefixtures("shared_trainer")
 @pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "actor"])
 def test_a_started_generator_runs_in_a_thread_of_the_caller_with_one_warning(trainer, echo):
     places = set()

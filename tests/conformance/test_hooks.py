@@ -8,7 +8,7 @@ import pytest
 
 import rayfeed
 from tests.conformance.contract import complaint, line
-from tests.conformance.echo import FEEDS, trained
+from tests.conformance.echo import FEEDS, kept, trained
 from tests.conformance.sources import SlowHook
 from tests.sources import Gate, Log, Numbered, Shuffling, batch, plain_passes
 
@@ -110,8 +110,10 @@ def test_the_hook_is_optional(feed, echo):
     class Based(rayfeed.Sequence):
         __len__, __getitem__ = Bare.__len__, Bare.__getitem__
 
-    for source in (Bare(), Based()):
-        assert trained(echo, source, epochs=2, shuffle=False, **feed).epochs == [[0, 1, 2], [0, 1, 2]]
+    with kept(echo) as trainer:
+        for source in (Bare(), Based()):
+            run = trained(trainer, source, epochs=2, shuffle=False, **feed)
+            assert run.epochs == [[0, 1, 2], [0, 1, 2]], type(source)
 
 
 @complaint(
@@ -144,12 +146,13 @@ def test_an_exception_in_the_hook_reaches_the_caller(feed, echo):
 @each_way
 def test_validation_data_has_its_hook_after_each_whole_pass(feed, echo, log):
     data = Shuffling(log, length=3)
-    run = trained(echo, Numbered(2), epochs=3, validation_data=data, **feed)
-    assert story(log) == [*["batch 0"] * 3, "hook 0", *["batch 1"] * 3, "hook 1", *["batch 2"] * 3, "hook 2"]
-    assert [sorted(number % 1000 for number in numbers) for numbers in run.validations] == [[0, 1, 2]] * 3
-    count = len(log.lines())
-    trained(echo, Numbered(2), epochs=2, validation_data=Shuffling(log, length=3), validation_steps=2, **feed)
-    assert "hook" not in " ".join(story(log)[count:])
+    with kept(echo) as trainer:
+        run = trained(trainer, Numbered(2), epochs=3, validation_data=data, **feed)
+        assert story(log) == [*["batch 0"] * 3, "hook 0", *["batch 1"] * 3, "hook 1", *["batch 2"] * 3, "hook 2"]
+        assert [sorted(number % 1000 for number in numbers) for numbers in run.validations] == [[0, 1, 2]] * 3
+        count = len(log.lines())
+        trained(trainer, Numbered(2), epochs=2, validation_data=Shuffling(log, length=3), validation_steps=2, **feed)
+        assert "hook" not in " ".join(story(log)[count:])
 
 
 @line("C7")

@@ -10,6 +10,8 @@ from tests.conformance.contract import line
 from tests.conformance.echo import trained
 from tests.sources import Numbered
 
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
 each_trainer = pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "actor"])
 
 

@@ -6,8 +6,9 @@ import pytest
 
 import rayfeed
 from tests.conformance.contract import complaint, line
+from tests.conformance.echo import kept
+from tests.conformance.sources import LEFT, RIGHT, Pairs
 
-LEFT, RIGHT = np.array([0, 1, 2, 1], "int64"), np.array([1, 1, 0, 0], "int64")
 WEIGHTS = np.array([1, 2, 3, 4], "float32")
 
 
@@ -21,17 +22,6 @@ def forked():
     return model
 
 
-class Pairs:
-    def __init__(self, *weights):
-        self.weights = weights
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        return (np.ones((4, 2), "float32"), {"left": LEFT, "right": RIGHT}, *self.weights)
-
-
 @line("E1 outputs")
 @complaint(
     "keras-team/keras#2071",
@@ -41,17 +31,16 @@ class Pairs:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_each_output_has_its_own_class_weights(workers, forked):
     def loss(class_weight, *weights):
-        history = rayfeed.fit_generator(
-            forked, Pairs(*weights), verbose=0, class_weight=class_weight, workers=workers, trainer="driver"
-        )
+        history = trainer.fit_generator(Pairs(*weights), verbose=0, class_weight=class_weight, workers=workers)
         return history.history["loss"]
 
     left, right = {0: 1.0, 1: 0.5, 2: 10.0}, {0: 7.0, 1: 3.0}
     scaled_left = np.array([1, 0.5, 10, 0.5]) * LEFT**2
     scaled_right = np.array([3, 3, 7, 7]) * RIGHT**2
-    assert loss({"left": left}) == pytest.approx([scaled_left.mean() + np.mean(RIGHT**2)])
-    assert loss({"left": left, "right": right}) == pytest.approx([scaled_left.mean() + scaled_right.mean()])
-    both = loss({"left": left}, {"left": WEIGHTS, "right": WEIGHTS})
+    with kept(forked) as trainer:
+        assert loss({"left": left}) == pytest.approx([scaled_left.mean() + np.mean(RIGHT**2)])
+        assert loss({"left": left, "right": right}) == pytest.approx([scaled_left.mean() + scaled_right.mean()])
+        both = loss({"left": left}, {"left": WEIGHTS, "right": WEIGHTS})
     assert both == pytest.approx([np.mean(WEIGHTS * scaled_left) + np.mean(WEIGHTS * RIGHT**2)])
 
 

@@ -31,6 +31,7 @@ def without_times(text):
     there="bars of several processes piled up into a pyramid",
     here="progress is drawn once, whatever the number of processes",
 )
+@pytest.mark.usefixtures("shared_trainer")
 @pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "actor"])
 def test_two_is_a_line_for_each_epoch_one_is_keras_bar_and_zero_is_nothing(trainer, echo, capfd):
     if trainer is None:

@@ -8,7 +8,7 @@ import pytest
 
 import rayfeed
 from tests.conformance.contract import complaint, line
-from tests.conformance.echo import trained
+from tests.conformance.echo import kept, trained
 from tests.conformance.sources import Factory, arrays_from_file, count_to, locked
 from tests.sources import Numbered, batch
 
@@ -110,9 +110,10 @@ def test_sequences_of_every_kind_are_sequences(echo):
         num_batches = 3
         __getitem__ = Own.__getitem__
 
-    for source in (Own(), OfKeras(), AsInTorch(), OfBatchesToBeCounted()):
-        run = trained(echo, source, epochs=2, shuffle=False, workers=2, use_multiprocessing=True)
-        assert run.epochs == [[0, 1, 2], [0, 1, 2]], type(source)
+    with kept(echo) as trainer:
+        for source in (Own(), OfKeras(), AsInTorch(), OfBatchesToBeCounted()):
+            run = trained(trainer, source, epochs=2, shuffle=False, workers=2, use_multiprocessing=True)
+            assert run.epochs == [[0, 1, 2], [0, 1, 2]], type(source)
 
 
 @line("D4")

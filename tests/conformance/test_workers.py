@@ -3,7 +3,6 @@
 import itertools
 import os
 import threading
-import time
 import warnings
 
 import keras
@@ -12,9 +11,9 @@ import pytest
 import rayfeed
 from tests.conformance.contract import complaint, line
 from tests.conformance.echo import trained
-from tests.conformance.sources import Meeting, copies
+from tests.conformance.sources import Meeting, Slow, copies
 from tests.conftest import living_actors
-from tests.sources import Log, Numbered, batch, numbers_of
+from tests.sources import Log, batch, numbers_of
 
 
 class Watches(keras.callbacks.Callback):
@@ -36,10 +35,10 @@ def here():
 
 @line("C10")
 def test_without_workers_the_source_runs_in_the_trainers_thread_and_nothing_else_runs(echo, log):
-    watches = Watches()
+    watches, before = Watches(), living_actors()
     trained(echo, Meeting(2, log, 1), epochs=2, workers=0, callbacks=[watches])
     assert {tuple(map(int, line.split())) for line in log.lines()} == {tuple(watches.place)} == {tuple(here())}
-    assert watches.actors == [[]] * 4
+    assert watches.actors == [before] * 4
 
 
 @line("C10")
@@ -102,14 +101,6 @@ def test_copies_that_do_not_ask_repeat_the_data_and_the_caller_is_warned_once(ec
         run = trained(echo, map(batch, range(99)), 6, epochs=2, workers=2, use_multiprocessing=True)
     assert run.epochs == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4, 5, 5]]
     assert len([warning for warning in record if "duplicate" in str(warning.message)]) == 1
-
-
-class Slow(Numbered):
-    """Takes its time for each batch; the trainer takes none."""
-
-    def __getitem__(self, index):
-        time.sleep(0.05)
-        return super().__getitem__(index)
 
 
 @line("C12")

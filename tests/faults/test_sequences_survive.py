@@ -92,14 +92,27 @@ def test_without_restarts_the_feed_goes_on_with_the_rest(once):
         assert len(producer_pids()) == 1
 
 
-def test_the_last_ones_death_is_an_error_after_all_that_was_delivered(once):
+def dies_behind(gate):
+    """Ends its process, but not before the gate is open.
+
+    What it answered a moment before may die with it: Ray sends an answer on after the call has returned.
+    """
+
+    def wait_and_die():
+        gate.wait()
+        die()
+
+    return wait_and_die
+
+
+def test_the_last_ones_death_is_an_error_after_all_that_was_delivered(gate):
     options = ProducerOptions(max_restarts=1)
-    sequence = Numbered(40, at={6: die})
+    sequence = Numbered(40, at={6: dies_behind(gate)})
     with rayfeed.Feed(sequence, 1, use_multiprocessing=True, max_queue_size=2, producers=options) as feed:
         reader = iter(feed)
-        # Frames of one batch, as the queue is that short; the reader comes when all is over.
-        wait_until(lambda: feed.stats().lost_producers == 0 and is_settled(feed), "the queue does not fill")
+        # Frames of one batch, as the queue is that short: batch 6 is no part of what is read here.
         assert [number_of(next(reader)) for _ in range(6)] == list(range(6))
+        gate.open()
         with pytest.raises(ProducerDiedError) as caught:
             next(reader)
         assert feed.stats().lost_producers == 2
@@ -114,15 +127,19 @@ def test_the_last_ones_death_is_an_error_after_all_that_was_delivered(once):
     assert caught.value.__cause__ is not None
 
 
-def test_what_was_delivered_before_the_end_is_read_though_the_end_is_known():
-    sequence = Numbered(40, at={8: die})
+def test_what_was_delivered_before_the_end_is_read_though_the_end_is_known(gate):
+    sequence = Numbered(40, at={8: dies_behind(gate)})
     with rayfeed.Feed(sequence, 1, True, 20, producers=ProducerOptions(max_restarts=0)) as feed:
-        wait_until(lambda: not feed._stream._conductor.is_alive(), "the last producer's death is not noticed")
+        stream = feed._stream
+        # The two tickets of one batch that every stream begins with.
+        wait_until(lambda: stream._state.window.num_handed_over >= 2, "the first batches do not come")
+        gate.open()
+        wait_until(lambda: not stream._conductor.is_alive(), "the last producer's death is not noticed")
         read = []
         with pytest.raises(ProducerDiedError):
             read.extend(number_of(one) for one in feed)
         assert read == list(range(len(read)))
-        assert len(read) >= 2  # the two tickets of one batch that every stream begins with
+        assert len(read) >= 2
 
 
 def test_user_code_that_ends_its_process_is_a_loss_and_told_as_one():

@@ -4,12 +4,20 @@ import keras
 import numpy as np
 import pytest
 
+from tests.oracle.interrupted import Interruptible
 from tests.oracle.sources import Rows
 
 
 @pytest.fixture(autouse=True)
 def _clean(nothing_left):
     """Applies to every test of the folder."""
+
+
+@pytest.fixture(scope="session")
+def interruptible():
+    interruptible = Interruptible()
+    yield interruptible
+    interruptible.close()
 
 
 class AsPyDataset(keras.utils.PyDataset):

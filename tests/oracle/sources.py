@@ -1,6 +1,8 @@
 """Sources of the oracle tests, in a module that imports no framework: producers load it in a moment."""
 
 import math
+import os
+import threading
 
 import numpy as np
 
@@ -171,3 +173,74 @@ class Named(rayfeed.Sequence):
 
     def arrays(self):
         return (self.x, self.y) if self.w is None else (self.x, self.y, self.w)
+
+
+class Telling(Numbers):
+    """Notes the processes that make its batches, and those that unpickle it."""
+
+    def __init__(self, length, log):
+        super().__init__(length)
+        self.log = log
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.log.add("opened", os.getpid())
+
+    def __getitem__(self, index):
+        self.log.add("made", os.getpid())
+        return super().__getitem__(index)
+
+
+class Changing(Telling):
+    """Has another state after each pass."""
+
+    def on_epoch_end(self):
+        self.passes += 1
+
+
+class Blocks(Numbers):
+    """Its second batch never comes."""
+
+    def __getitem__(self, index):
+        if index == 1:
+            threading.Event().wait()
+        return super().__getitem__(index)
+
+
+class Hooked:
+    """A Sequence that takes down its passes' ends."""
+
+    def __init__(self, rows, path):
+        self.rows = rows
+        self.path = path
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+    def on_epoch_end(self):
+        with self.path.open("a") as file:
+            file.write("end\n")
+
+
+class Odd(rayfeed.Sequence):
+    """Arrays whose length is no multiple of the alignment, so that careless slices would lie askew."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return np.full((3, 7), index, "float32"), np.full((3, 1), index, "float32")
+
+
+def generated(source):
+    """The passes of a source one after the other, as one stream."""
+    while True:
+        yield from (source[index] for index in range(len(source)))
+
+
+def hangs_after(stop):
+    yield from count(0, stop)
+    threading.Event().wait()

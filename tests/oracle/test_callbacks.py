@@ -5,6 +5,8 @@ import pytest
 
 import rayfeed
 
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
 
 class Log(keras.callbacks.Callback):
     """Every hook with its arguments, and what the callback sees of the run."""

@@ -109,6 +109,7 @@ def test_it_holds_in_a_graph_of_several_steps_and_when_compiled(arguments, outpu
     )
 
 
+@pytest.mark.usefixtures("shared_trainer")
 def test_a_generator_in_producers_and_a_trainer_actor_are_weighted_alike(same_state):
     source = TwoOutputs("dict", weights="list")
 

@@ -1,6 +1,5 @@
 """E5: what a callback on the driver decides, how far training may be ahead of it, and how it fails."""
 
-import signal
 import threading
 
 import keras
@@ -12,9 +11,11 @@ from rayfeed.trainer.driver_callbacks import hooks_of
 from rayfeed.trainer.messages import DriverSlot, Verdict
 from rayfeed.trainer.outbox import Outbox
 from rayfeed.trainer.relay import BOUNDARIES, LEAD, GivenUp, Relay
-from tests.conftest import start_script, wait_until
-from tests.oracle.sources import Numbers, OwnError, Rows
+from tests.conftest import wait_until
+from tests.oracle.sources import Blocks, Numbers, OwnError, Rows
 from tests.oracle.test_epochs import identity
+
+pytestmark = pytest.mark.usefixtures("shared_trainer")
 
 
 class StopAtEpoch(keras.callbacks.Callback):
@@ -239,15 +240,6 @@ def test_an_exception_ends_the_training_and_arrives_as_it_was_raised_and_the_tra
         assert history.epoch == [0]
 
 
-class Blocks(Numbers):
-    """Its second batch never comes."""
-
-    def __getitem__(self, index):
-        if index == 1:
-            threading.Event().wait()
-        return super().__getitem__(index)
-
-
 def test_an_exception_ends_a_training_that_waits_for_a_batch_that_never_comes():
     model = identity()
     with rayfeed.Trainer(model) as trainer:
@@ -295,52 +287,8 @@ def test_a_callback_that_uses_the_trainer_it_runs_for_is_refused_instead_of_wait
         assert trainer.fit_generator(Rows(), verbose=0, workers=0).epoch == [0]
 
 
-INTERRUPTED = """
-import sys, threading
-from pathlib import Path
-
-import keras
-import numpy as np
-
-import rayfeed
-
-
-class Endless(rayfeed.Sequence):
-    def __len__(self):
-        return 100_000
-
-    def __getitem__(self, index):
-        return np.zeros((2, 1)), np.zeros((2, 1))
-
-
-class Busy(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        Path(sys.argv[1]).touch()
-        threading.Event().wait()
-
-
-model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-model.compile("sgd", "mse")
-try:
-    rayfeed.fit_generator(
-        model, Endless(), workers=2, use_multiprocessing=True, verbose=0, callbacks=[rayfeed.on_driver(Busy())]
-    )
-except KeyboardInterrupt:
-    from ray._private.state import state
-
-    left = [actor for actor in state.actor_table(None).values() if actor["State"] != "DEAD"]
-    print("interrupted, actors left:", len(left), "some steps:", 0 < int(model.optimizer.iterations.numpy()) < 60)
-"""
-
-
-@pytest.mark.timeout(180)  # it starts a cluster of its own
-def test_ctrl_c_in_a_callback_ends_the_call_and_brings_home_what_was_trained(tmp_path):
-    running = tmp_path / "running"
-    with start_script(INTERRUPTED, str(running), RAY_ADDRESS="local") as process:
-        try:
-            wait_until(lambda: running.exists() or process.poll() is not None, "no hook came", seconds=90)
-            process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert "interrupted, actors left: 0 some steps: True" in output, errors
+@pytest.mark.timeout(180)  # it may start a cluster of its own
+def test_ctrl_c_in_a_callback_ends_the_call_and_brings_home_what_was_trained(interruptible, tmp_path):
+    told, errors = interruptible.interrupt("callback_on_driver_hangs", tmp_path)
+    assert told["actors left"] == 0, errors
+    assert 0 < told["steps"] < 60

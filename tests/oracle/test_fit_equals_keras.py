@@ -6,6 +6,8 @@ import pytest
 
 import rayfeed
 
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
 FEEDS = {
     "in line": {"workers": 0, "trainer": "driver"},
     "threads": {"workers": 3, "trainer": "driver"},

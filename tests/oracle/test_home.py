@@ -1,6 +1,5 @@
 """D3: what cannot travel runs in a thread of the caller's process, wherever the model is."""
 
-import signal
 import sqlite3
 import threading
 import time
@@ -12,11 +11,13 @@ import pytest
 import rayfeed
 from rayfeed.errors import RemoteTraceback, SourceError
 from rayfeed.trainer.session import OneCall
-from tests.conftest import start_script, wait_until
 from tests.oracle.sources import Numbers, OwnError, Rows, count
 from tests.oracle.test_epochs import identity, run
 
-pytestmark = pytest.mark.filterwarnings("ignore:rayfeed. .*cannot be sent:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:rayfeed. .*cannot be sent:UserWarning"),
+    pytest.mark.usefixtures("shared_trainer"),
+]
 
 TRAINERS = pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "trainer actor"])
 
@@ -198,58 +199,9 @@ def test_the_warning_is_given_once_and_names_what_could_not_travel_and_the_calle
     assert warning.filename == __file__
 
 
-INTERRUPTED = """
-import sys, threading, warnings
-from pathlib import Path
-
-import keras
-import numpy as np
-
-import rayfeed
-
-
-def slow():
-    for number in range(3):
-        yield np.zeros((2, 1)), np.zeros((2, 1))
-    threading.Event().wait()
-
-
-class Trained(keras.callbacks.Callback):
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch == 1:
-            Path(self.path).touch()
-
-
-warnings.simplefilter("ignore")
-model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-model.compile("sgd", "mse")
-source = slow()
-next(source)
-try:
-    rayfeed.fit_generator(model, source, 100, verbose=0, callbacks=[Trained(sys.argv[1])])
-except KeyboardInterrupt:
-    from ray._private.state import state
-
-    left = [actor for actor in state.actor_table(None).values() if actor["State"] != "DEAD"]
-    print("interrupted, actors left:", len(left), "steps trained:", int(model.optimizer.iterations.numpy()))
-"""
-
-
-@pytest.mark.timeout(180)  # it starts a cluster of its own
-def test_ctrl_c_ends_the_call_though_the_generator_at_home_hangs(tmp_path):
-    trained = tmp_path / "trained"
-    with start_script(INTERRUPTED, str(trained), RAY_ADDRESS="local") as process:
-        try:
-            wait_until(lambda: trained.exists() or process.poll() is not None, "no step was trained", seconds=90)
-            began = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert "interrupted, actors left: 0 steps trained: 2" in output, errors
+@pytest.mark.timeout(180)  # it may start a cluster of its own
+def test_ctrl_c_ends_the_call_though_the_generator_at_home_hangs(interruptible, tmp_path):
+    told, errors = interruptible.interrupt("generator_at_home_hangs", tmp_path)
+    assert told == {"actors left": 0, "steps": 2}, errors
     assert "generator is still making a batch in a thread of this process" in errors
-    assert time.monotonic() - began < 40
+    assert time.time() - (tmp_path / "running").stat().st_mtime < 40

@@ -13,6 +13,8 @@ import rayfeed
 from tests.oracle.sources import Rows
 from tests.oracle.test_callbacks import Log, StopAt
 
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
 
 class Equal(Rows):
     """Ten equal batches."""

@@ -9,28 +9,13 @@ import pytest
 import rayfeed
 from rayfeed.trainer.session import OneCall
 from tests.conftest import producer_pids, wait_until
-from tests.oracle.sources import Failing, Numbers, OwnError, Rows
+from tests.oracle.sources import Changing, Failing, Numbers, OwnError, Rows, Telling
 from tests.oracle.test_epochs import identity
 from tests.sources import Gate, Numbered
 
 TRAINERS = pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "trainer actor"])
+shared_trainer = pytest.mark.usefixtures("shared_trainer")
 TWO = {"workers": 2, "use_multiprocessing": True}
-
-
-class Telling(Numbers):
-    """Notes the processes that make its batches, and those that unpickle it."""
-
-    def __init__(self, length, log):
-        super().__init__(length)
-        self.log = log
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self.log.add("opened", os.getpid())
-
-    def __getitem__(self, index):
-        self.log.add("made", os.getpid())
-        return super().__getitem__(index)
 
 
 def emptied(log):
@@ -47,6 +32,7 @@ def producers(count):
     return set(producer_pids())
 
 
+@shared_trainer
 @TRAINERS
 def test_a_later_call_has_the_processes_of_the_one_before_whatever_its_source(trainer, log):
     with OneCall(identity(), trainer) as kept:
@@ -60,6 +46,7 @@ def test_a_later_call_has_the_processes_of_the_one_before_whatever_its_source(tr
         assert producers(2) == before
 
 
+@shared_trainer
 @TRAINERS
 def test_another_demand_has_other_processes_and_the_old_ones_are_gone(trainer, log):
     changes = [
@@ -96,13 +83,6 @@ def test_a_source_that_is_sent_again_is_not_unpickled_again(log):
         assert emptied(log) == (made, [*made])  # it was let go for the other's sake
 
 
-class Changing(Telling):
-    """Has another state after each pass."""
-
-    def on_epoch_end(self):
-        self.passes += 1
-
-
 def test_a_source_that_changed_in_its_producers_is_sent_anew(log):
     one = {"workers": 1, "use_multiprocessing": True, "shuffle": False}
     source = Changing(3, log)
@@ -111,6 +91,7 @@ def test_a_source_that_changed_in_its_producers_is_sent_anew(log):
     assert losses == [[1.0, 101.0]] * 2
 
 
+@shared_trainer
 @TRAINERS
 def test_after_an_exception_in_the_source_the_kept_trainer_works_again(trainer, make_model):
     with OneCall(make_model(), trainer) as kept:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import rayfeed
-from tests.oracle.sources import OwnError, Rows
+from tests.oracle.sources import Hooked, OwnError, Rows
+
+pytestmark = pytest.mark.usefixtures("shared_trainer")
 
 
 @pytest.fixture
@@ -228,24 +230,6 @@ def test_backup_and_restore_resumes_at_the_epoch_where_keras_resumes(
             assert history.history == expected.history
     same_state(ours, theirs)
     assert not (tmp_path / "ours").exists()
-
-
-class Hooked:
-    """A Sequence that takes down its passes' ends."""
-
-    def __init__(self, rows, path):
-        self.rows = rows
-        self.path = path
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        return self.rows[index]
-
-    def on_epoch_end(self):
-        with self.path.open("a") as file:
-            file.write("end\n")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

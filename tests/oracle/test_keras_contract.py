@@ -10,6 +10,7 @@ from keras.src.trainers.epoch_iterator import EpochIterator
 import rayfeed
 from rayfeed.trainer.adapter import Steps, _traced_step
 from rayfeed.trainer.conversion import ALIGNMENT, Alias, can_alias
+from tests.oracle.sources import Odd
 
 
 class Recorded(DataAdapter):
@@ -151,16 +152,6 @@ def test_memory_that_would_end_the_process_is_not_shared():
     assert not can_alias(aligned((0, 3)))
     assert not can_alias(aligned((4, 4), "float64"))
     assert not can_alias(aligned((4, 4), ">f4"))
-
-
-class Odd(rayfeed.Sequence):
-    """Arrays whose length is no multiple of the alignment, so that careless slices would lie askew."""
-
-    def __len__(self):
-        return 40
-
-    def __getitem__(self, index):
-        return np.full((3, 7), index, "float32"), np.full((3, 1), index, "float32")
 
 
 def test_arrays_of_any_size_reach_tensorflow_aligned():

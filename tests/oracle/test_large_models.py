@@ -5,8 +5,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 import rayfeed
+
+pytestmark = pytest.mark.usefixtures("shared_trainer")
 
 LAYERS, UNITS = 16, 2048
 WEIGHT_BYTES = LAYERS * UNITS * UNITS * 4

@@ -9,6 +9,8 @@ import pytest
 import rayfeed
 from tests.oracle.models import MODELS, unbuilt
 
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
 
 def optimizers(model):
     found = [value for value in vars(model).values() if isinstance(value, keras.Optimizer)]

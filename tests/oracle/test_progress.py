@@ -6,6 +6,8 @@ import pytest
 
 import rayfeed
 
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
 
 def without_times(text):
     """The text without escape sequences, backspaces and durations, which differ from run to run."""

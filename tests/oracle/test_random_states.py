@@ -4,8 +4,11 @@ import random
 
 import keras
 import numpy as np
+import pytest
 
 import rayfeed
+
+pytestmark = pytest.mark.usefixtures("shared_trainer")
 
 
 def drawn():

@@ -10,9 +10,10 @@ import pytest
 
 import rayfeed
 from rayfeed.errors import FeedClosedError, PlacementError, RemoteTraceback, TrainerDiedError
-from tests.conftest import start_script, wait_until
 from tests.oracle.sources import Failing, FailingLater, Numbers, OutOfRange, OwnError, Rows
 from tests.oracle.test_epochs import identity
+
+shared_trainer = pytest.mark.usefixtures("shared_trainer")
 
 
 class FailingCallback(keras.callbacks.Callback):
@@ -20,6 +21,7 @@ class FailingCallback(keras.callbacks.Callback):
         raise OwnError(3, detail="callback")
 
 
+@shared_trainer
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_exception_in_the_source_reaches_the_caller_as_it_was_raised(workers, make_model):
     with pytest.raises(OwnError, match="code 17: bad row") as caught:
@@ -68,6 +70,7 @@ class Quits(keras.callbacks.Callback):
         sys.exit("enough")
 
 
+@shared_trainer
 def test_sys_exit_in_a_callback_is_an_error_and_ends_no_process(make_model):
     with rayfeed.Trainer(make_model()) as trainer:
         with pytest.raises(RuntimeError, match=r"SystemExit\('enough'\)"):
@@ -87,6 +90,7 @@ def test_an_exception_in_a_validation_source_reaches_the_caller(make_model):
         rayfeed.fit_generator(make_model(), Rows(), validation_data=Failing(), verbose=0, workers=1, trainer="driver")
 
 
+@shared_trainer
 def test_an_exception_in_a_callback_or_the_model_reaches_the_caller_and_the_trainer_lives_on(make_model):
     model = make_model()
     with rayfeed.Trainer(model) as trainer:
@@ -162,57 +166,7 @@ def test_a_wrong_argument_is_refused_before_anything_starts(wrong, text, make_mo
         rayfeed.fit_generator(**arguments)
 
 
-INTERRUPTED = """
-import sys, threading
-from pathlib import Path
-
-import keras
-import numpy as np
-
-import rayfeed
-
-
-class Slow(rayfeed.Sequence):
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, index):
-        if index == 1:
-            threading.Event().wait()
-        return np.zeros((2, 1)), np.zeros((2, 1))
-
-
-class Trained(keras.callbacks.Callback):
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def on_train_batch_end(self, batch, logs=None):
-        Path(self.path).touch()
-
-
-model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-model.compile("sgd", "mse")
-try:
-    rayfeed.fit_generator(
-        model, Slow(), shuffle=False, workers=2, use_multiprocessing=True, verbose=0, callbacks=[Trained(sys.argv[1])]
-    )
-except KeyboardInterrupt:
-    from ray._private.state import state
-
-    left = [actor for actor in state.actor_table(None).values() if actor["State"] != "DEAD"]
-    print("interrupted, actors left:", len(left), "steps trained:", int(model.optimizer.iterations.numpy()))
-"""
-
-
-@pytest.mark.timeout(180)  # it starts a cluster of its own
-def test_ctrl_c_ends_the_call_its_trainer_and_its_producers_and_brings_home_what_was_trained(tmp_path):
-    trained = tmp_path / "trained"
-    with start_script(INTERRUPTED, str(trained), RAY_ADDRESS="local") as process:
-        try:
-            wait_until(lambda: trained.exists() or process.poll() is not None, "no step was trained", seconds=90)
-            process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert "interrupted, actors left: 0 steps trained: 1" in output, errors
+@pytest.mark.timeout(180)  # it may start a cluster of its own
+def test_ctrl_c_ends_the_call_its_trainer_and_its_producers_and_brings_home_what_was_trained(interruptible, tmp_path):
+    told, errors = interruptible.interrupt("producers_hang", tmp_path)
+    assert told == {"actors left": 0, "steps": 1}, errors

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import rayfeed
-from tests.oracle.sources import Named
+from tests.oracle.sources import Named, generated
+
+pytestmark = pytest.mark.usefixtures("shared_trainer")
 
 FEEDS = {
     "in line": {"workers": 0, "trainer": "driver"},
@@ -23,12 +25,6 @@ def two_by_two():
     model = keras.Model({"one": one, "two": two}, [left, right])
     model.compile("adam", ["mse", "mae"], weighted_metrics=[["mse"], ["mae"]])
     return model
-
-
-def generated(source):
-    """The passes of a source one after the other, as one stream."""
-    while True:
-        yield from (source[index] for index in range(len(source)))
 
 
 def compare(ours, theirs, same_state, *, epochs=3, feed="in line", validation_steps=None, **arguments):
