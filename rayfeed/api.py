@@ -74,7 +74,8 @@ def fit_generator(
         initial_epoch: The first epoch, from 0.
         validation_freq: Validate every so many epochs, or after the epochs of a list, counted from 1.
         seed: Root of every random order; for a Sequence also seeds `random` and `numpy.random` before each batch.
-        max_queue_bytes: Bound on the bytes of the waiting batches; None for none but `max_queue_size`.
+        max_queue_bytes: Bound on the bytes of the waiting batches. None: a quarter of the object store of the trainer's
+            node, shared by training and validation.
         producers: What each producer needs of the cluster.
         trainer: What the trainer needs of the cluster; "driver" trains in this process.
 

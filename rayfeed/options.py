@@ -84,7 +84,7 @@ class StreamOptions:
             least and the most: producers whose number follows how long the consumer waits.
         use_multiprocessing: Whether `workers` counts processes over the cluster instead of threads.
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
-        max_queue_bytes: Bound on the bytes of those batches. None: no bound but `max_queue_size`.
+        max_queue_bytes: Bound on the bytes of those batches. None: a share of the consumer's node's object store.
         shuffle: Whether each pass of a Sequence has its own random order of batches.
         seed: Root of every random order. None: drawn anew for each stream.
         ordered: Whether batches come in the source's order instead of first made, first delivered.

@@ -1,7 +1,8 @@
 """rayfeed and its peers as contenders: each gives one endless stream of the same batches, made by two processes.
 
 Every contender has a process of its own, so that no other's threads and polls disturb it, and opens its loader anew for
-each turn. A batch is made beforehand: what is measured is its way from the process that has it to the one that wants it.
+each turn. A batch is made beforehand: what is measured is its way from the process that has it to the one that wants
+it.
 
     rayfeed    Feed(workers=2, use_multiprocessing=True)
     keras      PyDataset(workers=2, use_multiprocessing=True), read as Keras' own fit reads it
@@ -69,6 +70,27 @@ class Pairs(rayfeed.Sequence):
         return self.batches[index % READY]
 
 
+class Shuffled(rayfeed.Sequence):
+    """Batches that take a while to make, in an order that each pass changes."""
+
+    FEATURES = 512
+    MAKE_S = 0.004
+
+    def __init__(self, steps):
+        self.order = np.arange(steps)
+
+    def __len__(self):
+        return len(self.order)
+
+    def __getitem__(self, index):
+        time.sleep(self.MAKE_S)  # as one that waits for a disk does: it leaves the CPU to the trainer
+        rng = np.random.default_rng(int(self.order[index]))
+        return rng.random((ROWS, self.FEATURES), "float32"), rng.random((ROWS, 1), "float32")
+
+    def on_epoch_end(self):
+        np.random.shuffle(self.order)
+
+
 def touch(array):
     """Read one byte of every page."""
     return int(np.asarray(array).reshape(-1).view(np.uint8)[::4096].sum())
@@ -120,7 +142,7 @@ def open_torch(num_bytes, queue):
     try:
         yield (x.numpy() for x, _ in iterator)
     finally:
-        iterator._shutdown_workers()
+        iterator._shutdown_workers()  # noqa: SLF001 - else they end when Python gets to it
 
 
 class GrainSource:

@@ -10,6 +10,8 @@ import ray
 from ray._private.services import find_bootstrap_address
 from ray._private.worker import global_worker
 
+from rayfeed.errors import InternalError
+
 FREE_OBJECTS_PERIOD_MS = 10
 """How long a local Ray keeps freed objects. Its default of 1000 lets a second's throughput pile up behind the window,
 and pages that were never touched are slow to write; so the same few are used again at once. Only the start of a cluster
@@ -37,6 +39,15 @@ def ensure_ray() -> None:
         logging_level=logging.WARNING,
         _system_config={"free_objects_period_milliseconds": FREE_OBJECTS_PERIOD_MS},
     )
+
+
+def store_capacity() -> int:
+    """Bytes that the object store of this process' node holds."""
+    here = ray.get_runtime_context().get_node_id()
+    for node in ray.nodes():
+        if node["NodeID"] == here:
+            return int(node["Resources"].get("object_store_memory", 0))
+    raise InternalError(f"this process' node, {here}, is none of the cluster's")
 
 
 def connection() -> object:

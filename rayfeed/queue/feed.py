@@ -34,7 +34,8 @@ class Feed:
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
         shuffle: Whether each pass of a Sequence has a fresh random order of its batches.
         seed: Root of every random order; for a Sequence also seeds `random` and `numpy.random` before each batch.
-        max_queue_bytes: Bound on the bytes of the waiting batches; None for none but `max_queue_size`.
+        max_queue_bytes: Bound on the bytes of the waiting batches. None: a quarter of the object store of the
+            consumer's node, shared by the streams of a call.
         ordered: Whether batches come in the source's order (several generator copies take turns), instead of first
             made, first delivered.
         copy: Whether batches are private, writable arrays, instead of read-only views of shared memory that keep the

@@ -14,7 +14,7 @@ from typing import Any
 
 from rayfeed.errors import OptionError, SourceError
 from rayfeed.options import ProducerOptions, StreamOptions
-from rayfeed.producer.cluster import ensure_ray
+from rayfeed.producer.cluster import ensure_ray, store_capacity
 from rayfeed.producer.home_pool import HomePool
 from rayfeed.producer.mailbox import Mailbox
 from rayfeed.producer.messages import SourceRecord
@@ -32,6 +32,11 @@ from rayfeed.source.packed import Packed
 from rayfeed.source.seeding import root_seed
 from rayfeed.source.shipping import put_together
 from rayfeed.source.stream import SourceInfo, describe
+
+QUEUES_SHARE = 0.25
+"""Of the consumer's node's object store, what the queues of one call may fill where the caller set no bound. As much
+again may be in the producers' hands or on its way, and what was freed is kept for a while: most of the store stays free
+for others, and nothing spills, which begins at 0.8."""
 
 
 @dataclass(frozen=True)
@@ -227,20 +232,22 @@ def open_streams(
     home = _home_conductor(staying, mailbox) if staying else None
     digests = [spec.digest() if keeper.knows_sources else None for spec in specs]
     known = frozenset(digest for digest in digests if digest is not None)
+    queue_bytes = int(store_capacity() * QUEUES_SHARE / len(specs)) if pool is not None else None
     streams: list[Stream] = []
     for spec, digest in zip(specs, digests, strict=True):
         conductor = home if spec.is_home else pool
         if conductor is not None:
-            streams.append(_open_made(spec, spec.record(digest, known), conductor))
+            streams.append(_open_made(spec, spec.record(digest, known), conductor, queue_bytes))
     if home is not None:
         home.start()
     return OpenStreams(streams, keeper, home)
 
 
-def _open_made(spec: StreamSpec, record: SourceRecord, conductor: Conductor) -> Stream:
+def _open_made(spec: StreamSpec, record: SourceRecord, conductor: Conductor, queue_bytes: int | None) -> Stream:
+    bound = Bound(spec.options.max_queue_size, spec.options.max_queue_bytes or queue_bytes)
     if spec.info.is_sequence:
         record = replace(record, num_lanes=conductor.crew.span[1])
-    state = conductor.open_stream(record, spec.packed, _window_maker(spec, conductor.crew.num_threads))
+    state = conductor.open_stream(record, spec.packed, _window_maker(spec, conductor.crew.num_threads, bound))
     return ProducedStream(conductor, state, is_home=spec.is_home)
 
 
@@ -266,8 +273,7 @@ def _open_inline(spec: StreamSpec) -> InlineStream:
     return InlineStream(source, spec.record(), spec.plan(1))
 
 
-def _window_maker(spec: StreamSpec, num_threads: int) -> Any:
-    bound = Bound(spec.options.max_queue_size, spec.options.max_queue_bytes)
+def _window_maker(spec: StreamSpec, num_threads: int, bound: Bound) -> Any:
     plan = spec.plan(num_threads)
 
     def make(number: int) -> Window:

@@ -38,6 +38,7 @@ LINES = {
     "C11": "Threads of one producer share one stream; processes run copies that can ask which they are.",
     "C12": "workers='auto' or (min, max) follows how long the trainer waits.",
     "C13": "At most max_queue_size finished batches wait, and one is in each worker's hands; so with bytes.",
+    "C13 default": "Without max_queue_bytes most of the trainer node's object store stays free.",
     "D1": "A fresh generator object travels, also inside a wrapper object.",
     "D2": "A generator function, or any callable that returns an iterator, serves in its place.",
     "D3 attribute": "What cannot travel to a process is an error that names the attribute.",
@@ -61,7 +62,6 @@ LINES = {
 NOT_BUILT = {
     "A rng": "rayfeed.rng() is the random generator of the batch being made.",
     "A state": "feed.state_dict() and load_state_dict() continue at the next batch.",
-    "C13 default": "Without max_queue_bytes most of the trainer node's object store stays free.",
 }
 
 

@@ -6,9 +6,10 @@ import keras
 import pytest
 
 import rayfeed
+from rayfeed.producer.cluster import store_capacity
 from tests.conformance.contract import complaint, line
 from tests.conformance.echo import trained
-from tests.conftest import wait_until
+from tests.conftest import store_bytes, wait_until
 from tests.sources import Log, Numbered, is_settled
 
 
@@ -114,6 +115,18 @@ def test_the_queue_holds_its_size_and_each_worker_one(workers, processes, size, 
             most = size + workers
             # Where frames hold several batches, the rest of one that is half read counts as waiting.
             assert (most if read == 0 else most // 2) <= ahead <= most
+
+
+@line("C13 default")
+def test_most_of_the_object_store_stays_free_though_nobody_bounds_the_bytes(log):
+    capacity = store_capacity()
+    size = capacity // 25 // 16  # samples: of 25 batches that would fill the store
+    with rayfeed.Feed(Numbered(1000, size=size, log=log), 1, True, 100) as feed:
+        for read in (0, 10):
+            list(feed.take(read))
+            wait_until(lambda: is_settled(feed), "producers never rest", seconds=30)
+            assert read < len(log.lines()) <= read + 6 + 1
+            assert store_bytes() < capacity / 3
 
 
 @line("C13")
