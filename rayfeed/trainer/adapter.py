@@ -13,17 +13,17 @@ ahead.
 **Torch.** A layer may change its input in place (``torch.nn.ReLU(inplace=True)``), and a frame's memory is read-only: a
 tensor that aliased it would end the process with a segmentation fault. So a batch is copied, by Keras' own conversion.
 
-Microseconds to make a tensor of an array of 4 KB / 150 KB / 1.2 MB / 19 MB (2026-11-22, 2 busy cores, best of five, by
+Microseconds to make a tensor of an array of 4 KB / 150 KB / 1.2 MB / 19 MB (2026-11-22, 2 cores, best of five, by
 `python examples/benchmarks/tensors.py`):
 
-    TensorFlow  `Alias` and NumPy's dlpack             4 /   4 /   4 /     5    taken
-                `tf.convert_to_tensor`                55 / 101 / 236 / 4,140
-    JAX         a step (a sum) on the array itself    41 /  69 / 101 /   308    taken
-                a step on `jax.device_put`           111 / 149 / 173 /   449
-                a step on a copy                     162 / 109 / 207 / 20,306
-    torch       `Alias` and NumPy's dlpack             5 /   5 /   5 /     5    would end the process
-                Keras' own: copied by NumPy            3 /  11 / 189 / 3,097    taken
-                copied by torch (`clone`)             12 / 572 / 3,131 / 22,161
+    TensorFlow  `Alias` and NumPy's dlpack             5 /   5 /   4 /     5    taken
+                `tf.convert_to_tensor`                14 /  27 /  85 / 3,000
+    JAX         a step (a sum) on the array itself    39 /  77 /  92 /   291    taken
+                a step on `jax.device_put`           101 / 158 / 181 /   450
+                a step on a copy                      67 / 117 / 213 / 6,988
+    torch       `Alias` and NumPy's dlpack             5 /   5 /   5 /     5    may end the process
+                Keras' own, copied by NumPy            3 /   6 /  31 /   794    taken
+                copied by torch (`clone`)              7 /  29 /  35 / 5,198
 
 What the adapter relies on in Keras 3 (held by tests/oracle/test_keras_contract.py and tests/backends):
 
