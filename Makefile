@@ -4,13 +4,16 @@
 #   make test   lint, types and all tests
 #
 # Both first make a virtual environment in .venv with the versions in constraints.txt, unless one is there and up to date.
+#
+#   make backends   install JAX and torch there too (torch: some 200 MB, or gigabytes of CUDA's libraries where the index
+#                   has no build for the CPU), so that `make test` tests Keras' other backends, which it skips otherwise
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types pytest clean help
+.PHONY: demo test backends lint types pytest clean help
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -43,6 +46,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip hatchling editables
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
 	    --editable '.[tensorflow,examples]' --group dev
+	touch $@
+
+backends: $(INSTALLED)-backends
+
+$(INSTALLED)-backends: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group backends
 	touch $@
 
 clean:

@@ -1,23 +1,39 @@
-"""How batches get into Keras: the one file that touches ``keras.src``.
+"""How batches get into Keras: the one file that touches ``keras.src``'s data adapters.
 
-`model.fit` takes a `DataAdapter` and asks it for an iterable per epoch. With TensorFlow's default strategy its step
-function accepts plain Python iterators of tensors, so the adapter hands over tensors that alias the frame's memory by
-dlpack: no ``tf.data``, no copy. Distribution strategies and ``steps_per_execution > 1``, which need a graph, get a
-``tf.data.Dataset`` over the same iterator; so do models with several outputs, whose losses Keras reports one by one: it
-weighs each batch by its length where that is static, which it is for a tensor and in Keras' own `fit` is not.
+`model.fit` takes a `DataAdapter` and asks it for an iterable per epoch, each backend for one of its own kind.
 
-Microseconds to make a tensor of an array of 4 KB / 150 KB / 1.2 MB (2026-11-22, 2 cores, TensorFlow 2.21, best of five,
-by `python examples/benchmarks/tensors.py`): `Alias` and NumPy's dlpack 4 / 4 / 4; Arrow's dlpack and a reshape
-45 / 44 / 46; `tf.convert_to_tensor` 12 / 16 / 77.
+**TensorFlow.** With the default strategy its step function accepts plain Python iterators of tensors, so the adapter
+hands over tensors that alias the frame's memory by dlpack: no ``tf.data``, no copy. Distribution strategies and
+``steps_per_execution > 1`` need a graph and get a ``tf.data.Dataset`` over the same iterator.
 
-What the adapter relies on in Keras 3 (held by tests/oracle/test_keras_contract.py):
+**JAX.** A step takes NumPy arrays; on the CPU it works on their memory where it lies, if that is aligned, and keeps it
+for as long as it does. No tensor made before costs as little. For other devices Keras begins each transfer one batch
+ahead.
+
+**Torch.** A layer may change its input in place (``torch.nn.ReLU(inplace=True)``), and a frame's memory is read-only: a
+tensor that aliased it would end the process with a segmentation fault. So a batch is copied, by Keras' own conversion.
+
+Microseconds to make a tensor of an array of 4 KB / 150 KB / 1.2 MB / 19 MB (2026-11-22, 2 cores, best of five, by
+`python examples/benchmarks/tensors.py`):
+
+    TensorFlow  `Alias` and NumPy's dlpack             5 /   5 /   4 /     5    taken
+                `tf.convert_to_tensor`                14 /  27 /  85 / 3,000
+    JAX         a step (a sum) on the array itself    39 /  77 /  92 /   291    taken
+                a step on `jax.device_put`           101 / 158 / 181 /   450
+                a step on a copy                      67 / 117 / 213 / 6,988
+    torch       `Alias` and NumPy's dlpack             5 /   5 /   5 /     5    may end the process
+                Keras' own, copied by NumPy            3 /   6 /  31 /   794    taken
+                copied by torch (`clone`)              7 /  29 /  35 / 5,198
+
+What the adapter relies on in Keras 3 (held by tests/oracle/test_keras_contract.py and tests/backends):
 
 - `EpochIterator` reads `num_batches` when an epoch begins, as an integer it compares and counts up to: `Steps` answers
   with the length of the current slice, so that a Sequence's length may change between passes;
 - it calls `on_epoch_begin` once before each epoch's first batch, and `iter()` then and, unused, at the epoch's end;
 - the step function of a compiled model is a ``tf.function``, ``one_step_on_data``, in what `make_train_function` made;
 - data that runs out is told by `StopIteration`, or `tf.errors.OutOfRangeError` inside TensorFlow's step function;
-- other backends read batches before training to learn shapes: these are given again when training begins.
+- other backends read batches before training to learn shapes: these are given again when training begins;
+- its torch loader draws from torch's random state when it is iterated, as dropout does: see `FeedAdapter.draws`.
 """
 
 from __future__ import annotations
@@ -27,13 +43,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+from keras.src.trainers.data_adapters.data_adapter_utils import get_torch_dataloader
 
 from rayfeed.errors import InternalError, SourceError
 from rayfeed.queue.stream import Delivered
-from rayfeed.trainer.class_weight import ClassWeight, outputs_of
+from rayfeed.trainer.class_weight import ClassWeight
 from rayfeed.trainer.conversion import Alias, Conversion, as_keras_dtype, can_alias
 from rayfeed.trainer.slices import Slices
 
@@ -67,9 +83,7 @@ class FeedAdapter(DataAdapter):
         model: The model it feeds; told to stop when the stream ends before its steps.
         what: The caller's name for the source, for messages.
         class_weight: Weights of the classes; training only.
-        stops_training: Whether the stream's end ends the training.
         function: The attribute in which Keras keeps the function of the step that this feeds.
-        computes_loss: Whether targets are compared with outputs, as they are but for predictions.
     """
 
     def __init__(
@@ -79,20 +93,17 @@ class FeedAdapter(DataAdapter):
         *,
         what: str,
         class_weight: ClassWeight | None = None,
-        stops_training: bool = False,
-        computes_loss: bool = True,
         function: str = "test_function",
     ) -> None:
         self.slices = slices
         self._model = model
         self._what = what
         self._conversion = Conversion(model, class_weight)
-        self._stops_training = stops_training
-        self._computes_loss = computes_loss
         self._function = function
         self._prefetch: Callable[[], None] | None = None
         self._prefetch_batches = 0
         self._is_live = False
+        self._draws = True
         self._shown: deque[Delivered] = deque()  # batches Keras looked at before training began
         self._slice_is_new = False  # begun by looking, and not yet by Keras
 
@@ -134,10 +145,8 @@ class FeedAdapter(DataAdapter):
         return self._arrays()
 
     def get_torch_dataloader(self) -> Any:
-        import torch  # noqa: PLC0415  # pyright: ignore[reportMissingImports] - as above
-
-        # torch refuses memory it may not write to: the frame's views are copied.
-        return _Iterable(lambda: (_mapped(lambda array: torch.from_numpy(array.copy()), d) for d in self._arrays()))
+        # Keras' own: it copies, as it must, and draws from torch's random state as for other data.
+        return _Loader(self, get_torch_dataloader(_Iterable(self._arrays)))
 
     # The trainer's side
 
@@ -147,7 +156,16 @@ class FeedAdapter(DataAdapter):
 
     def go_live(self) -> None:
         """Training, or a validation, begins: what Keras looked at before is given once more."""
-        self._is_live = True
+        self._is_live = self._draws = True
+
+    def draws(self) -> bool:
+        """Whether iterating anew draws from torch's random state, as it does in Keras' own `fit`.
+
+        There an epoch of a Sequence is iterated anew; the one stream of a generator only when training begins.
+        """
+        draws = self._draws
+        self._draws = not (self._is_live and self.slices.is_fixed)
+        return draws
 
     def next_length(self) -> int:
         """Batches of the epoch about to begin; of the slice that Keras has looked at already, where it has."""
@@ -155,7 +173,7 @@ class FeedAdapter(DataAdapter):
 
     def rest(self) -> None:
         """A validation is over: what Keras reads before the next one begins, it only looks at."""
-        self._is_live = False
+        self._is_live, self._draws = False, True
 
     def input_specs(self) -> Any:
         """The inputs of the first batch, which is given again later, as `InputSpec` in the model's structure."""
@@ -186,15 +204,13 @@ class FeedAdapter(DataAdapter):
         return item
 
     def _on_early_end(self) -> None:
-        """The stream ended inside the slice. Keras warns of it; training stops after this epoch."""
+        """The stream ended inside the slice. Keras warns of it, and `Closing` stops the training after this epoch."""
         if self.slices.num_taken == 0:
             place = "its first batch" if self.slices.num_begun == 1 else f"batch 0 of round {self.slices.num_begun}"
             raise SourceError(
                 f"{self._what} ended before {place}: there is nothing to work with.\n"
                 "  A generator must give at least steps batches for each round; an endless one never returns."
             )
-        if self._stops_training:
-            self._model.stop_training = True
 
     def _arrays(self) -> Iterator[Any]:
         while (item := self.take()) is not None:
@@ -203,11 +219,7 @@ class FeedAdapter(DataAdapter):
     def _needs_graph(self) -> bool:
         import tensorflow as tf  # noqa: PLC0415 - as above
 
-        return (
-            self._model.steps_per_execution > 1
-            or not _is_default_strategy(tf, self._model.distribute_strategy)
-            or self._has_several_losses()
-        )
+        return self._model.steps_per_execution > 1 or not _is_default_strategy(tf, self._model.distribute_strategy)
 
     def trace(self, data: Any, tf: Any) -> None:
         """Have the step traced for batches of any length, as Keras' own data sets have it, before the first one runs.
@@ -224,16 +236,6 @@ class FeedAdapter(DataAdapter):
                 return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
 
             step.get_concrete_function(tf.nest.map_structure(of_any_length, data))
-
-    def _has_several_losses(self) -> bool:
-        """Whether Keras reports the losses of several outputs. Which a model has may show only in its targets."""
-        if not self._computes_loss or isinstance(self._model, keras.Sequential):
-            return False
-        outputs = outputs_of(self._model)
-        if outputs is not None:
-            return len(outputs.names) > 1
-        groups = self._first().reader.schema.structure.groups
-        return len(groups) > 1 and groups[1].size > 1
 
     def _signature(self, tf: Any) -> Any:
         """The ranks and dtypes of the stream, from its first batch."""
@@ -263,6 +265,17 @@ class _Iterable:
 
     def __iter__(self) -> Iterator[Any]:
         return self._make()
+
+
+class _Loader:
+    """Keras' own torch loader, which draws a number when it is iterated anew; and its data set, which draws none."""
+
+    def __init__(self, adapter: FeedAdapter, loader: Any) -> None:
+        self._adapter = adapter
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._loader if self._adapter.draws() else self._loader.dataset)
 
 
 class _Tensors:
@@ -306,7 +319,3 @@ def _traced_step(function: Any) -> Any:
 
 def _is_default_strategy(tf: Any, strategy: Any) -> bool:
     return strategy is tf.distribute.get_strategy() and not tf.distribute.has_strategy()
-
-
-def _mapped(function: Callable[[np.ndarray], Any], data: tuple[Any, ...]) -> Any:
-    return keras.tree.map_structure(lambda leaf: function(leaf) if isinstance(leaf, np.ndarray) else leaf, data)

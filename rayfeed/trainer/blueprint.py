@@ -27,7 +27,7 @@ import keras
 from rayfeed.errors import SourceError
 from rayfeed.source.shipping import pack, unpack
 from rayfeed.trainer.configuring import configured, from_configuration, without_rates
-from rayfeed.trainer.members import Members, is_keras, is_users
+from rayfeed.trainer.members import Members, attributes_of, is_keras, is_users
 
 BASES = (keras.Model, keras.layers.Layer, keras.metrics.Metric)
 """Classes whose objects track what is set on them: they are filled attribute by attribute."""
@@ -166,12 +166,12 @@ def _internal_names(obj: Any) -> set[str]:
     if _way(obj) is Way.GRAPH:
         vars(bare).update(vars(keras.Sequential() if isinstance(obj, keras.Sequential) else _graph(obj)[0]))
     compiled = {"train_function", "test_function", "predict_function", "optimizer", "loss", "stop_training", "history"}
-    return set(vars(bare)) | compiled | {name for name in vars(obj) if name.startswith("_self_")}
+    return set(attributes_of(bare)) | compiled | {name for name in vars(obj) if name.startswith("_self_")}
 
 
 def _users(obj: Any) -> dict[str, Any]:
     internal = _internal_names(obj)
-    own = {name: value for name, value in vars(obj).items() if name not in internal}
+    own = {name: value for name, value in attributes_of(obj).items() if name not in internal}
     if isinstance(obj, keras.Optimizer):  # its variables are made when it is built
         return {name: value for name, value in own.items() if not _holds_variables(value)}
     return own

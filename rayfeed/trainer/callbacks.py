@@ -74,7 +74,10 @@ class Opening(keras.callbacks.Callback):
 
 
 class Closing(keras.callbacks.Callback):
-    """Last in each hook: stops training where the stream ended exactly with an epoch."""
+    """Last in each hook: stops training after the epoch in which, or exactly with which, the stream ended.
+
+    Not earlier: Keras' JAX backend takes a batch ahead where there is a GPU, and finds the end before the last step.
+    """
 
     def __init__(self, slices: Slices, epochs: int) -> None:
         super().__init__()
@@ -83,6 +86,10 @@ class Closing(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         model: Any = self.model
-        if epoch + 1 < self._epochs and not model.stop_training and not self._slices.has_more():
+        if epoch + 1 == self._epochs or model.stop_training:
+            return
+        if self._slices.has_ended and not self._slices.is_complete:  # Keras has warned
+            model.stop_training = True
+        elif not self._slices.has_more():
             warnings.warn(RAN_OUT, stacklevel=2)
             model.stop_training = True

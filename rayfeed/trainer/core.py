@@ -19,6 +19,7 @@ from rayfeed.queue.stream import Stream
 from rayfeed.trainer.adapter import FeedAdapter
 from rayfeed.trainer.callbacks import Closing, Opening
 from rayfeed.trainer.class_weight import ClassWeight, outputs_of
+from rayfeed.trainer.jax_state import state_kept
 from rayfeed.trainer.messages import Job, Outcome
 from rayfeed.trainer.planning import validated_epochs
 from rayfeed.trainer.slices import Slices
@@ -65,12 +66,10 @@ def run_job(
             model,
             what=job.stream.name,
             class_weight=ClassWeight(job.class_weight, outputs_of(model)) if job.class_weight is not None else None,
-            stops_training=job.method == "fit",
-            computes_loss=job.method != "predict",
             function=FUNCTIONS[job.method],
         )
         streams[0].start()
-        with _own_errors(adapter):
+        with _own_errors(adapter), state_kept(model):
             if not all(layer.built for layer in layers_of(model)):  # Keras may call a model built whose layers are not
                 tell_inputs(adapter.input_specs())
             match job.method:

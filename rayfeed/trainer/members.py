@@ -22,6 +22,10 @@ NOT_FOLLOWED = frozenset({"build", "quantize", "_inbound_nodes", "_outbound_node
 FRAMEWORKS = frozenset({"keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "builtins", "ml_dtypes"})
 
 
+TORCH_OWN = "_torch_params"
+"""The attribute in which Keras shows torch the variables of a layer."""
+
+
 def is_keras(cls: type) -> bool:
     """Whether a class is Keras' own."""
     return cls.__module__.split(".")[0] == "keras"
@@ -154,6 +158,14 @@ class Members:
             if name in words:
                 functions[name] = function
         return {number: self.objects[number] for number in sorted(numbers)}, functions
+
+
+def attributes_of(obj: Any) -> dict[str, Any]:
+    """What is set on an object. With the torch backend a layer is a torch module, which keeps its layers apart."""
+    modules = vars(obj).get("_modules")
+    if not isinstance(modules, dict):
+        return vars(obj)
+    return vars(obj) | {name: value for name, value in modules.items() if name != TORCH_OWN}
 
 
 def found_in(model: Any) -> Members:

@@ -1,11 +1,13 @@
 """Random states that travel with a job and come home after it, as if the job had run in the caller's process.
 
 What is not given a seed of its own draws from these: initializers of layers that are made while the model is built,
-callbacks, a source that runs in line. A layer's own seeds (dropout) are variables of the model and travel as such.
+callbacks, a source that runs in line; with the torch backend also dropout and torch's own modules. With the others a
+layer's own seeds (dropout) are variables of the model and travel as such.
 """
 
 from __future__ import annotations
 
+import importlib
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +28,14 @@ class RandomState:
         python: That of `random`.
         legacy: That of `numpy.random`'s functions.
         keras: That of `keras.random`'s functions without a seed; None where none was used yet.
+        torch: That of torch's functions on the CPU, as bytes; None with other backends than torch.
     """
 
     seed: int | None
     python: Any
     legacy: Any
     keras: np.ndarray | None
+    torch: np.ndarray | None = None
 
 
 def random_state() -> RandomState:
@@ -41,7 +45,8 @@ def random_state() -> RandomState:
         seed=get_random_seed(),
         python=random.getstate(),
         legacy=np.random.get_state(),  # noqa: NPY002 - the one that users seed
-        keras=generator.state.numpy() if generator is not None else None,
+        keras=np.array(keras.ops.convert_to_numpy(generator.state)) if generator is not None else None,
+        torch=np.array(_torch().get_rng_state()) if keras.backend.backend() == "torch" else None,
     )
 
 
@@ -51,5 +56,12 @@ def set_random_state(state: RandomState) -> None:
         keras.utils.set_random_seed(state.seed)
     if state.keras is not None:
         global_seed_generator().state.assign(state.keras)
+    if state.torch is not None:
+        _torch().set_rng_state(_torch().tensor(state.torch))
     random.setstate(state.python)
     np.random.set_state(state.legacy)  # noqa: NPY002 - as above
+
+
+def _torch() -> Any:
+    """The backend's own package, which others do without, the type checker's environment among them."""
+    return importlib.import_module("torch")

@@ -73,6 +73,11 @@ class Slices:
         return self._length
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether all slices are of the same length, passes or not."""
+        return self._fixed is not None
+
+    @property
     def is_complete(self) -> bool:
         """Whether all of the current slice's batches were taken."""
         return self.num_begun > 0 and self.num_taken == self._length
