@@ -16,7 +16,7 @@ of which less than half is wanted still is given up, and so are the smaller ones
 
 The producers' side is `rayfeed.producer.loading`: it takes parcels once per node, not once per producer. A producer
 loads each version anew, also one in which nothing changed: a hook may undo what only the producers did to their copies,
-such as fill a cache, and of that the canonical copy shows nothing. Without large arrays to copy this takes milliseconds.
+such as fill a cache, and of that the canonical copy shows nothing. With nothing large to copy it takes milliseconds.
 
 What pickle keeps is kept, identity among it; what it does not is not: a view arrives as an array of its own.
 
