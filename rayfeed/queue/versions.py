@@ -14,7 +14,20 @@ What is new and less than `PARCEL_BYTES` in all rides along in its payload, and 
 of which less than half is wanted still is given up, and so are the smaller ones where there are more than
 `MAX_PARCELS`: what is wanted of them is sent anew. The store thus holds at most twice what the source has.
 
-The producers' side is `rayfeed.producer.loading`: it takes parcels once per node, not once per producer.
+The producers' side is `rayfeed.producer.loading`: it takes parcels once per node, not once per producer. A producer
+loads each version anew, also one in which nothing changed: a hook may undo what only the producers did to their copies,
+such as fill a cache, and of that the canonical copy shows nothing. With nothing large to copy it takes milliseconds.
+
+What pickle keeps is kept, identity among it; what it does not is not: a view arrives as an array of its own.
+
+Measured with ``python examples/benchmarks/versions.py`` on 2026-11-22, 2 cores busy with other work, 4 producers and an
+array of 200 MB; before, when the whole state was sent and loaded, in the same minutes:
+
+    on_epoch_end     pause between passes, median     4 producers' own memory     with their shares
+    shuffles         0.08 s    before 1.41 s          244 MB    before 1,049 MB     391 MB    before 1,391 MB
+    and changes it   0.45 s    before 1.41 s          268 MB    before 1,049 MB     868 MB    before 1,549 MB
+
+Four producers of a Sequence of 1 MB have 250 MB of their own. After the hook, 500 MB take 0.10 s to compare.
 """
 
 from __future__ import annotations
