@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import statistics
 import time
+from typing import Any
 
 from common import Target, finish, ratios
 from loaders import NUM_WORKERS, Shuffled, Turns
@@ -45,7 +46,7 @@ def open_contender(name):
             self.ends[-1].append(time.perf_counter())
 
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
+    model: Any = keras.Sequential(
         [keras.Input((Shuffled.FEATURES,)), keras.layers.Dense(512), keras.layers.Dense(512), keras.layers.Dense(1)]
     )
     model.compile("sgd", "mse")
