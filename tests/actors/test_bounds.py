@@ -31,7 +31,7 @@ def settled_count(feed, log):
 
 def half_read(max_queue_size, workers):
     """Batches that may count as waiting though they were read: their frame has one more. Frames are no larger."""
-    return max(1, (max_queue_size + workers) // (2 * workers)) - 1
+    return max(1, (max_queue_size + workers) // max(2, workers)) - 1
 
 
 @pytest.mark.parametrize(("workers", "use_multiprocessing", "max_queue_size"), CASES)
