@@ -3,14 +3,20 @@
 #   make demo   train a small CNN on handwritten digits that four processes augment (examples/digits.py)
 #   make test   lint, types and all tests
 #
-# Both first make a virtual environment in .venv with the versions in constraints.txt, unless one is there and up to date.
+# A third takes about half an hour, and wants a machine that does nothing else:
+#
+#   make bench  every benchmark, beside its peers; figures and charts in benchmarks/, the targets at the end
+#
+# All first make a virtual environment in .venv with the versions in constraints.txt, unless one is there and up to date.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.bench-installed
+BENCHMARKS := transport fit epoch_boundary scaling startup memory targets
 
-.PHONY: demo test lint types pytest clean help
+.PHONY: demo bench test lint types pytest clean help
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -18,6 +24,11 @@ help:
 # TensorFlow reports at length what the machine has not got; level 2 leaves its errors.
 demo: $(INSTALLED)
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python examples/digits.py
+
+# One after the other; the first that fails ends it.
+bench: export TF_CPP_MIN_LOG_LEVEL = 2
+bench: $(BENCH_INSTALLED)
+	set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python examples/benchmarks/$$name.py; done
 
 test: lint types pytest
 
@@ -45,6 +56,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    --editable '.[tensorflow,examples]' --group dev
 	touch $@
 
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist digits.png
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist benchmarks digits.png
 	find rayfeed tests examples -name __pycache__ -type d -prune -exec rm -rf {} +

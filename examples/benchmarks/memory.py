@@ -7,9 +7,9 @@ Ray tells only when it is asked; the peak is set against what is allowed:
     Ray keeps freed objects for 1 s (its default)    (max_queue_size + workers) batches + one second of throughput
     Ray frees at once                                (max_queue_size + workers) batches + one frame
 
-The first part is the queue's bound (contract C13); the frame is the one whose last batch the consumer still has in hand,
-of the mean size in `feed.stats()`. Each setting is a process with a Ray of its own, since only the start of a Ray can
-set it. Nothing may be spilled, nor be written beside the store. They take turns, three rounds.
+The first part is the queue's bound (contract C13); the frame is the one whose last batch the consumer still has in
+hand, of the mean size in `feed.stats()`. Each setting is a process with a Ray of its own, since only the start of a Ray
+can set it. Nothing may be spilled, nor be written beside the store. They take turns, three rounds.
 
 Control: a consumer that takes exactly 1,000 batches of 4 KB a second, one each millisecond by the clock, for four
 seconds. Its process' CPU time, all threads, minus that of the same loop over ready-made batches in a process that knows
@@ -20,8 +20,10 @@ no Ray, is what the feed costs there. Three rounds.
 
 import contextlib
 import itertools
+import logging
 import threading
 import time
+from typing import Any
 
 from common import Target, finish, ratios
 from loaders import NUM_WORKERS, Ready, Turns, touch
@@ -51,10 +53,11 @@ class Sampler:
         from ray._private.grpc_utils import init_grpc_channel
         from ray.core.generated import node_manager_pb2, node_manager_pb2_grpc
 
+        messages: Any = node_manager_pb2  # made when it is imported, as nothing says beforehand
         (node,) = ray.nodes()
         channel = init_grpc_channel(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}")
         self.service = node_manager_pb2_grpc.NodeManagerServiceStub(channel)
-        self.request = node_manager_pb2.GetNodeStatsRequest(include_memory_info=False)
+        self.request = messages.GetNodeStatsRequest(include_memory_info=False)
         self.peak = self.beside = self.samples = 0
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.run)
@@ -82,7 +85,7 @@ def open_store(setting):
     ray.init(
         address="local",
         include_dashboard=False,
-        logging_level="WARNING",
+        logging_level=logging.WARNING,
         log_to_driver=False,
         object_store_memory=STORE_BYTES,
         _system_config={"free_objects_period_milliseconds": FREEING_MS[setting]},
@@ -160,10 +163,12 @@ def measure_store():
                 flush=True,
             )
     targets = [
-        Target(f"{case}, peak of what is allowed", ratios(row["peak"], row["allowed"]), 1.0, False)
+        Target(f"{case}, peak of what is allowed", ratios(row["peak"], row["allowed"]), 1.0, at_least=False)
         for case, row in rows.items()
     ]
-    spilled = Target("spilled or written beside the store, the most of any turn", [max(beside)], 0.0, False, " MB")
+    spilled = Target(
+        "spilled or written beside the store, the most of any turn", [max(beside)], 0.0, at_least=False, unit=" MB"
+    )
     finish("memory", rows, [*targets, spilled], unit="MB in the store")
 
 
@@ -181,7 +186,7 @@ def measure_control():
     for name, size in QUEUES.items():
         cost = [ours - bare for ours, bare in zip(row[name], row["ready-made"], strict=True)]
         what = f"{'default ' if size == QUEUE else ''}{name}, a core's share for 1,000 batches a second"
-        targets.append(Target(what, cost, MOST_CONTROL, False, " %"))
+        targets.append(Target(what, cost, MOST_CONTROL, at_least=False, unit=" %"))
     finish("control_cost", rows, targets, unit="% of a core")
 
 

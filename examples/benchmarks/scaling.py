@@ -3,9 +3,10 @@
 Method: a source that sleeps 50 ms for each small batch, so that producers need no CPU to speak of, read through
 `Feed(workers=w, use_multiprocessing=True)` with the queue's default size. Counting begins when batches of all `w`
 producers were seen, and takes 30 batches of each, a whole number of turns. Linear is ``w / 50 ms``. One Ray serves all;
-each turn starts its producers anew, which claim no CPU, so that 32 have a place on any machine. Two rounds. With the rate
-it prints how much of one core the consumer's process took, and of all cores everything took: where either is full, the
-machine bounds the rate and not the queue.
+each turn starts its producers anew, which claim no CPU, so that 32 have a place on any machine. Two rounds.
+
+With the rate it prints how much of one core the consumer's process took, and of all cores everything took: where either
+is full, the machine bounds the rate and not the queue.
 
     python examples/benchmarks/scaling.py
 """
@@ -41,7 +42,7 @@ class Sleeping(rayfeed.Sequence):
 
 def busy_s():
     """CPU seconds that all processes of the machine have used."""
-    user, nice, system, idle, io, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
+    user, nice, system, _idle, _io, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
     return (user + nice + system + sum(rest[:2])) / os.sysconf("SC_CLK_TCK")
 
 

@@ -12,11 +12,13 @@ several share, `USS` counts those that it has alone; what a producer needs is it
     python examples/benchmarks/startup.py
 """
 
+import logging
 import os
 import re
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -94,7 +96,7 @@ def start_feed():
 def start_actors(number):
     """The same of bare actors."""
     started = time.perf_counter()
-    actors = [ray.remote(num_cpus=0)(Bare).remote() for _ in range(number)]
+    actors: list[Any] = [ray.remote(num_cpus=0)(Bare).remote() for _ in range(number)]
     waiting, pids, times = [actor.pid.remote() for actor in actors], [], []
     while waiting:
         done, waiting = ray.wait(waiting)
@@ -107,7 +109,7 @@ def start_actors(number):
 
 
 def main():
-    ray.init(address="local", include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+    ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     first, every, one = f"first of {NUM_WORKERS}", f"all {NUM_WORKERS}", "one alone"
     seconds = {first: {"rayfeed": [], "ray": []}, every: {"rayfeed": [], "ray": []}, one: {"ray": []}}
     memory = {kind: {"rayfeed": [], "ray": []} for kind in KINDS}
@@ -122,10 +124,12 @@ def main():
             for kind in KINDS:
                 memory[kind][name].append(found[kind])
         print({case: {name: round(row[name][-1], 2) for name in row} for case, row in seconds.items()}, flush=True)
-    targets = [Target(f"first batch of {NUM_WORKERS} workers", seconds[first]["rayfeed"], FIRST_S, False, " s")]
+    targets = [
+        Target(f"first batch of {NUM_WORKERS} workers", seconds[first]["rayfeed"], FIRST_S, at_least=False, unit=" s")
+    ]
     finish("startup", seconds, targets, unit="seconds")
     more = {kind: [ours - bare for ours, bare in zip(*memory[kind].values(), strict=True)] for kind in KINDS}
-    wanted = Target("a producer's RSS beyond a bare actor's", more["RSS"], MEMORY_MB, False, " MB")
+    wanted = Target("a producer's RSS beyond a bare actor's", more["RSS"], MEMORY_MB, at_least=False, unit=" MB")
     finish("producer_memory", memory, [wanted], unit="MB of a process")
     ray.shutdown()
 
