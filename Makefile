@@ -3,17 +3,21 @@
 #   make demo   train a small CNN on handwritten digits that four processes augment (examples/digits.py)
 #   make test   lint, types and all tests
 #
-# Both first make a virtual environment in .venv with the versions in constraints.txt, unless one is there and up to date.
-#
 #   make backends   install JAX and torch there too (torch: some 200 MB, or gigabytes of CUDA's libraries where the index
 #                   has no build for the CPU), so that `make test` tests Keras' other backends, which it skips otherwise
+#   make bench      every benchmark, beside its peers; figures and charts in benchmarks/, the targets at the end. Wants a
+#                   machine that does nothing else, for half an hour
+#
+# All first make a virtual environment in .venv with the versions in constraints.txt, unless one is there and up to date.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.bench-installed
+BENCHMARKS := transport fit epoch_boundary scaling startup memory targets
 
-.PHONY: demo test backends lint types pytest clean help
+.PHONY: demo test backends bench lint types pytest clean help
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -21,6 +25,11 @@ help:
 # TensorFlow reports at length what the machine has not got; level 2 leaves its errors.
 demo: $(INSTALLED)
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python examples/digits.py
+
+# One after the other; the first that fails ends it.
+bench: export TF_CPP_MIN_LOG_LEVEL = 2
+bench: $(BENCH_INSTALLED)
+	set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python examples/benchmarks/$$name.py; done
 
 test: lint types pytest
 
@@ -54,6 +63,10 @@ $(INSTALLED)-backends: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group backends
 	touch $@
 
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist digits.png
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist benchmarks digits.png
 	find rayfeed tests examples -name __pycache__ -type d -prune -exec rm -rf {} +

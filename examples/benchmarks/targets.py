@@ -7,7 +7,16 @@ import json
 
 from common import OUT, Target
 
-NAMES = ("transport", "fit", "epoch_boundary", "scaling", "startup", "memory")
+NAMES = (
+    "transport",
+    "fit",
+    "epoch_boundary",
+    "scaling",
+    "startup",
+    "producer_memory",
+    "memory",
+    "control_cost",
+)
 
 
 def main():
