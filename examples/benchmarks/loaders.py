@@ -142,7 +142,7 @@ def open_torch(num_bytes, queue):
     try:
         yield (x.numpy() for x, _ in iterator)
     finally:
-        iterator._shutdown_workers()  # noqa: SLF001 - else they end when Python gets to it
+        iterator._shutdown_workers()
 
 
 class GrainSource:
