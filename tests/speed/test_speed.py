@@ -77,6 +77,7 @@ class Actors:
         import ray
 
         self.actors = [ray.remote(num_cpus=0)(Bare).remote(source) for _ in range(number)]
+        self.calls = deque()
 
     def __enter__(self):
         return self
@@ -84,17 +85,19 @@ class Actors:
     def __exit__(self, *error):
         import ray
 
+        if self.calls:  # a process killed while it writes would leave what it wrote
+            ray.wait(list(self.calls), num_returns=len(self.calls))
         for actor in self.actors:
             ray.kill(actor)
 
     def batches(self):
         import ray
 
-        actors, calls = itertools.cycle(self.actors), deque()
+        actors = itertools.cycle(self.actors)
         for index in itertools.count():
-            calls.append(next(actors).make.remote(index))
-            if len(calls) == IN_FLIGHT:
-                yield ray.get(calls.popleft())
+            self.calls.append(next(actors).make.remote(index))
+            if len(self.calls) == IN_FLIGHT:
+                yield ray.get(self.calls.popleft())
 
 
 def feed_of(source, workers=NUM_PRODUCERS, max_queue_size=10):
@@ -129,6 +132,7 @@ def test_a_feed_moves_more_batches_than_bare_calls_for_less_of_this_process(num_
         for _ in range(TURNS):
             for name, stream in streams.items():
                 turns[name].append(take_turn(stream))
+        wait_until(lambda: is_settled(feed), "the producers still work")
     rates = {name: max(rate for rate, _ in found) for name, found in turns.items()}
     assert rates["feed"] >= least * rates["actors"], turns
     if num_bytes < 100_000:  # of larger ones the reading itself is most
