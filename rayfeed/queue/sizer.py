@@ -28,7 +28,7 @@ Larger ones hold more of the store for one batch in hand."""
 TARGET_S = 0.02
 """A ticket that takes longer to make delays the batches before it in its frame more than its control work costs."""
 
-WAY_S = 0.002
+WAY_S = 0.004
 """What a ticket and its answer take to travel when several processes want the CPU."""
 
 SMOOTHING = 0.3

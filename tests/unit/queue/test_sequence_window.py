@@ -859,3 +859,18 @@ def test_in_line_the_same_batches_and_pass_ends_come_as_from_producers(plan):
     stream.close()
     with pytest.raises(FeedClosedError):
         stream.next_item()
+
+
+def test_a_second_ticket_goes_to_the_worker_that_will_be_done_first():
+    window = SequenceWindow(stream=0, bound=Bound(2), plan=SequencePlan(40))
+    for worker in range(4):
+        window.worker_ready(worker, 1)
+    first = list(window.issue())
+    assert [worker for worker, _ in first] == [0, 1, 2, 3, 0, 1]
+    for worker, ticket in first[
+        :2
+    ]:  # workers 0 and 1 go on with their second tickets, which are younger than 2's and 3's
+        window.answered(worker, ticket, payload=None, num_batches=1, seconds=1.0)
+    list(window.deliver())
+    window.consumed(2)
+    assert [worker for worker, _ in window.issue()] == [2, 3]
