@@ -129,6 +129,10 @@ class Crew(Protocol):
         """A member's number and place, for messages."""
         ...
 
+    def rest(self) -> None:
+        """Have the members that work finish the batches in their hands, where that takes no longer than a moment."""
+        ...
+
     def close(self) -> None:
-        """End every member and wait until it is gone."""
+        """End every member and wait until it is gone; they rest first, if they have not."""
         ...

@@ -105,6 +105,9 @@ class HomePool:
         """Where it is, for messages."""
         return "a thread of the caller's process"
 
+    def rest(self) -> None:
+        """Nothing: the thread is told by `close`."""
+
     def close(self) -> None:
         """End the thread, or the part of it that is here: the mailbox."""
         self._mailbox.close()

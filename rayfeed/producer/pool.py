@@ -119,6 +119,7 @@ class Pool:
         self._options = options
         self._post = post
         self._connection = connection()
+        self._rests = False
         self._hides_gpus = "CUDA_VISIBLE_DEVICES" not in claim.env_vars
         self._members = [_Member(worker) for worker in range(num_producers)]
         settings: dict[str, Any] = {
@@ -273,7 +274,7 @@ class Pool:
         held = []
         connected = self.is_connected()
         if connected:
-            self._rest()
+            self.rest()
         for member in self._members:
             if member.actor is not None and connected:
                 ray.kill(member.actor)
@@ -284,13 +285,14 @@ class Pool:
         if connected:
             concurrent.futures.wait(held, timeout=END_TIMEOUT_S)
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
         """Let the producers that work finish the batches in their hands, where that takes no longer than a moment."""
         idle = []
         for member in self._members:
-            if member.state is State.WORKING:
+            if member.state is State.WORKING and not self._rests:
                 member.actor.rest.remote()
                 idle.extend(member.actor.be_idle.remote() for _ in range(self.num_threads))
+        self._rests = True
         if idle:
             ray.wait(idle, num_returns=len(idle), timeout=IDLE_TIMEOUT_S)
 

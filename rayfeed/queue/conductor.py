@@ -129,11 +129,14 @@ class Conductor:
         self._events.put(Stop())
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(JOIN_TIMEOUT_S)
+        self._let_go()  # only now: after a failure of the thread the consumer still reads what was delivered before it
+
+    def _let_go(self) -> None:
+        """Drop every frame: those of answers that came too late, and the streams'."""
         while not self._events.empty():
-            event = self._events.get_nowait()  # answers that came too late hold frames
+            event = self._events.get_nowait()
             if isinstance(event, StreamOpened):
                 event.state.release()
-        # Only now: after a failure of the thread the consumer still reads what was delivered before it.
         for state in self._streams.values():
             state.release()
         self._streams.clear()
@@ -154,6 +157,9 @@ class Conductor:
             while True:
                 event = self._next_event()
                 if isinstance(event, Stop):
+                    # In this order: Ray may keep a frame for ever that is given up while its producer dies.
+                    self._pool.rest()
+                    self._let_go()
                     return
                 if event is not None:
                     self._handle(event)
@@ -210,10 +216,9 @@ class Conductor:
             case Answered():
                 self._on_answer(event)
             case Consumed(stream, num_batches):
-                state = self._streams.get(stream)
-                if state is not None:
-                    state.window.consumed(num_batches)
-                    self._pump(state)
+                if stream in self._streams:
+                    self._streams[stream].window.consumed(num_batches)
+                    self._pump(self._streams[stream])
             case Up(worker):
                 if self._pool.on_up(event):
                     for state in list(self._streams.values()):
@@ -223,22 +228,19 @@ class Conductor:
             case Down():
                 self._on_down(event)
             case HookDone(stream):
-                state = self._streams.get(stream)
-                if state is not None:
-                    self._on_hook(state, event)
+                if stream in self._streams:
+                    self._on_hook(self._streams[stream], event)
             case StreamOpened(state):
                 self._streams[state.number] = state
             case Settle(settled):
                 self._settling.append(settled)
             case StreamStarted(stream):
-                state = self._streams.get(stream)
-                if state is not None:
-                    self._on_started(state)
+                if stream in self._streams:
+                    self._on_started(self._streams[stream])
             case StreamClosed(stream):
-                state = self._streams.pop(stream, None)
-                if state is not None:
+                if stream in self._streams:
                     self._pool.close_stream(stream)
-                    state.release()
+                    self._streams.pop(stream).release()
             case _:
                 raise InternalError(f"unknown event {event!r}")
 

@@ -41,7 +41,7 @@ MAY_IMPORT = {
         "trainer/randomness.py",  # the state of the random stream that nobody gave a seed
     ),
     "tensorflow": ("trainer/adapter.py",),
-    "torch": ("trainer/adapter.py",),
+    "torch": (),
     "jax": (),
     "tf_keras": (),
     "pandas": (),
@@ -62,7 +62,6 @@ WITHOUT_KERAS = (
 
 INSIDE_FUNCTIONS = {
     ("trainer/adapter.py", "tensorflow"): "the backend's own package; other backends do without",
-    ("trainer/adapter.py", "torch"): "as above",
     ("trainer/actor.py", "rayfeed.trainer"): "the backend is chosen first, and the process answers before Keras loads",
 }
 """Imports that wait for a call, each with its reason."""
