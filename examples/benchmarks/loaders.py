@@ -185,7 +185,7 @@ def open_ray_data(num_bytes, queue):
     import ray
 
     ray.data.DataContext.get_current().enable_progress_bars = False
-    ids = ray.data.range(100_000, override_num_blocks=100)
+    ids = ray.data.range(20_000, override_num_blocks=200)
     made = ids.map_batches(RayDataBatches, fn_constructor_args=(num_bytes,), batch_size=1, concurrency=NUM_WORKERS)
     iterator = iter(made.iter_batches(batch_size=ROWS, prefetch_batches=queue))
     try:
