@@ -112,3 +112,25 @@ def test_a_stream_opened_after_the_thread_failed_raises_its_reason(conductor):
     assert not conductor.is_usable()
     with pytest.raises(InternalError, match="unknown event 'nonsense'"):
         opened(conductor).next_item()
+
+
+def test_frames_are_given_up_when_the_crew_rests_and_before_it_ends(box):
+    seen = []
+
+    class Watched(Crew):
+        def rest(self):
+            seen.append(("rest", len(state.window.issued)))
+
+        def close(self):
+            seen.append(("close", len(state.window.issued)))
+            super().close()
+
+    conductor = Conductor(lambda post: Watched(box, post))
+    conductor.start()
+    state = conductor.open_stream(
+        RECORD, None, lambda number: LaneWindow(stream=number, bound=Bound(3), plan=LanePlan())
+    )
+    ProducedStream(conductor, state).start()
+    box.take(WAIT_S)
+    conductor.close()
+    assert seen == [("rest", 2), ("close", 0)]
