@@ -1,7 +1,7 @@
 """rayfeed and its peers as contenders: each gives one endless stream of the same batches, made by two processes.
 
 Every contender has a process of its own, so that no other's threads and polls disturb it, and opens its loader anew for
-each turn. A batch is made beforehand: what is measured is its way from the process that has it to the one that wants
+each case. A batch is made beforehand: what is measured is its way from the process that has it to the one that wants
 it.
 
     rayfeed    Feed(workers=2, use_multiprocessing=True)
@@ -186,7 +186,9 @@ def open_ray_data(num_bytes, queue):
 
     ray.data.DataContext.get_current().enable_progress_bars = False
     ids = ray.data.range(20_000, override_num_blocks=200)
-    made = ids.map_batches(RayDataBatches, fn_constructor_args=(num_bytes,), batch_size=1, concurrency=NUM_WORKERS)
+    made = ids.map_batches(
+        RayDataBatches, fn_constructor_args=(num_bytes,), batch_size=1, concurrency=NUM_WORKERS, num_cpus=0.5
+    )
     iterator = iter(made.iter_batches(batch_size=ROWS, prefetch_batches=queue))
     try:
         yield (batch["x"] for batch in iterator)
@@ -251,19 +253,25 @@ OPENERS = {
 
 
 def open_loader(name):
-    """What takes a loader's turns, which are its batches a second."""
+    """What takes a loader's turns, which are its batches a second. A loader stays open until another case begins."""
+    state = {"case": None, "stack": contextlib.ExitStack()}
 
     def take_turn(num_bytes, queue, turn_s):
-        with OPENERS[name](num_bytes, queue) as batches:
-            started = time.perf_counter()
-            while time.perf_counter() - started < WARM_S:
-                touch(next(batches))
-            count, started = 0, time.perf_counter()
-            while (passed := time.perf_counter() - started) < turn_s:
-                touch(next(batches))
-                count += 1
-            return count / passed
+        if state["case"] != (num_bytes, queue):
+            state["stack"].close()
+            state["batches"] = state["stack"].enter_context(OPENERS[name](num_bytes, queue))
+            state["case"] = (num_bytes, queue)
+        batches = state["batches"]
+        started = time.perf_counter()
+        while time.perf_counter() - started < WARM_S:
+            touch(next(batches))
+        count, started = 0, time.perf_counter()
+        while (passed := time.perf_counter() - started) < turn_s:
+            touch(next(batches))
+            count += 1
+        return count / passed
 
+    take_turn.close = state["stack"].close
     return take_turn
 
 
@@ -277,6 +285,7 @@ def serve(open_contender, name, connection):
         except Exception as error:
             connection.send(RuntimeError(f"{name}: {error!r}"))
             raise
+    getattr(take, "close", int)()
 
 
 class Turns:

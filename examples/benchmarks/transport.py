@@ -1,9 +1,10 @@
 """How many batches a second reach a consumer, from two processes that have them at hand?
 
-Method: `loaders.py` has the contenders. Each opens its loader for every turn, fills its queue for 0.7 s, and then hands
-over batches for 1.5 s to a consumer that reads one byte of every page; they take turns, three rounds. `queue` is
-`max_queue_size`, or what comes next to it. Ratios are to the best of Keras' process pool, torch's DataLoader, Grain and
-Ray Data in the same round; the ring is no library but the limit: two copies' time, and nothing else.
+Method: `loaders.py` has the contenders. Each opens its loader for every case; then they take turns, three rounds: 0.7 s
+that do not count, in which its queue fills, and 1.5 s in which it hands over batches to a consumer that reads one byte
+of every page. `queue` is `max_queue_size`, or what comes next to it. Ratios are to the best of Keras' process pool,
+torch's DataLoader, Grain and Ray Data in the same round; the ring is no library but the limit: the time of the copies
+and nothing else.
 
     python examples/benchmarks/transport.py
 """
