@@ -7,7 +7,7 @@ own and is warm: the model is traced, rayfeed's trainer is up and its producers 
     arrays     Keras' fit on arrays in memory, as it comes: shuffled
     tf.data    Keras' fit on a tf.data set over arrays in memory, batched and prefetched
     pool       Keras' fit on PyDataset(workers=2, use_multiprocessing=True)
-    rayfeed    Trainer.fit_generator on a Sequence, workers=2, use_multiprocessing=True, max_queue_size=10
+    rayfeed    Trainer.fit_generator on a Sequence, workers=2, use_multiprocessing=True, max_queue_size=10; and with 100
 
     python examples/benchmarks/fit.py
 """
@@ -60,12 +60,18 @@ def open_contender(name):
     def fit(case, clock):
         features, steps = FEATURES[case], STEPS[case]
         model, source = model_of(features), Pairs(features, steps)
-        if name == "rayfeed":
+        if name in QUEUES:
             if "trainer" not in state:
                 state["trainer"] = rayfeed.Trainer(model)
             trainer = state["trainer"]
             trainer.fit_generator(
-                source, epochs=EPOCHS, verbose=0, callbacks=[clock], workers=NUM_WORKERS, use_multiprocessing=True
+                source,
+                epochs=EPOCHS,
+                verbose=0,
+                callbacks=[clock],
+                max_queue_size=QUEUES[name],
+                workers=NUM_WORKERS,
+                use_multiprocessing=True,
             )
             return
         if name == "pool":
@@ -97,7 +103,8 @@ def open_contender(name):
     return take_turn
 
 
-NAMES = ("rayfeed", "arrays", "tf.data", "pool")
+QUEUES = {"rayfeed": 10, "rayfeed, queue 100": 100}
+NAMES = (*QUEUES, "arrays", "tf.data", "pool")
 
 
 def main(cases):
