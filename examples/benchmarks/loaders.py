@@ -253,7 +253,11 @@ OPENERS = {
 
 
 def open_loader(name):
-    """What takes a loader's turns, which are its batches a second. A loader stays open until another case begins."""
+    """What takes a loader's turns, which are its batches a second.
+
+    A loader stays open until another case begins: it fills its queue and rests. Ray Data is opened for each turn: it
+    goes on making blocks as long as the store has room, beside others' turns and for more than one of its own.
+    """
     state = {"case": None, "stack": contextlib.ExitStack()}
 
     def take_turn(num_bytes, queue, turn_s):
@@ -269,6 +273,9 @@ def open_loader(name):
         while (passed := time.perf_counter() - started) < turn_s:
             touch(next(batches))
             count += 1
+        if name == "ray data":
+            state["stack"].close()
+            state["case"] = None
         return count / passed
 
     take_turn.close = state["stack"].close
