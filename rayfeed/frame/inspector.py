@@ -1,7 +1,7 @@
 """Holds every batch of a source against its first one.
 
 Most sources give the same plain thing again and again: a tuple or list of one NumPy array per role, each of the dtype
-it always had. That is seen at a glance, at a tenth of the price; all else is taken apart and compared with care.
+it always had. That is seen at a glance; all else is taken apart and compared with care.
 """
 
 from __future__ import annotations

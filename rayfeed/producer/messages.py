@@ -5,7 +5,7 @@ batches that were made before the answer's event, which are delivered first, so 
 same place in the stream as in a plain loop.
 
 Tickets, and answers that are small, cross as plain bytes: Ray takes these as they are, where it would pickle an object
-with a pickler of its own. Of a call's CPU time, on both sides together, that is a third.
+with a pickler of its own, made for the call.
 """
 
 from __future__ import annotations

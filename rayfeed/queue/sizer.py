@@ -16,7 +16,7 @@ from __future__ import annotations
 
 TARGET_BYTES = 32_000_000
 """Control work is paid once per object, and its copy overlaps that of others. Batches a second, two producers, a reader
-that touches every page (2026-11-22, 2 cores, Ray 2.60, as examples/benchmarks/transport.py measures):
+that touches every page (2026-11-22, 2 cores, Ray 2.60, `python examples/benchmarks/transport.py rayfeed` for each):
 
     TARGET_BYTES             4 MB     8 MB    16 MB    32 MB    64 MB
     600 KB, queue of 64         -    2,700    4,300    5,400        -

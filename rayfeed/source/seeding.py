@@ -28,7 +28,7 @@ def pass_order(root: int, pass_index: int, length: int) -> np.ndarray:
     return np.random.default_rng(_sequence(root, ORDER, pass_index)).permutation(length)
 
 
-@functools.lru_cache(maxsize=1024)  # asked for with every ticket, and ten times as dear as the rest of one
+@functools.lru_cache(maxsize=1024)  # asked for with every ticket
 def worker_seed(root: int, worker: int) -> int:
     """A 64-bit seed of a worker's own."""
     return int(_sequence(root, WORKER, worker).generate_state(1, np.uint64)[0])
