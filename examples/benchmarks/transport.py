@@ -43,6 +43,8 @@ def main(names):
     targets = []
     for (case, row), bound in zip(rows.items(), bounds, strict=True):
         best = [max(rates) for rates in zip(*(row[name] for name in PEERS if name in row), strict=True)]
+        if not best or "rayfeed" not in row:
+            continue  # some contenders alone, to look at
         targets.append(Target(f"{case}, of the best peer's batches a second", ratios(row["rayfeed"], best), bound))
     finish("transport", rows, targets, unit="batches a second", log=True)
 
