@@ -1,10 +1,10 @@
 """Does the trainer wait between two epochs?
 
 Method: a Sequence whose batches take 4 ms to make, by two producers, with `on_epoch_end` overridden (it shuffles an
-index array in place), and a validation Sequence of 10 steps; five epochs of 60 steps, on a trainer that is warm. What is
-compared is the time from an epoch's begin to the end of its first batch with the median of the time between the ends of
-two batches. Keras' own fit on the same source as PyDataset(workers=2, use_multiprocessing=True) stands beside it. They
-take turns, three rounds.
+index array in place), and a validation Sequence of 10 steps; five epochs of 60 steps, on a trainer that is warm. What
+is compared is the time from an epoch's begin to the end of its first batch with the median of the time between the ends
+of two batches. Keras' own fit on the same source as PyDataset(workers=2, use_multiprocessing=True) stands beside it.
+They take turns, three rounds.
 
     python examples/benchmarks/epoch_boundary.py
 """
