@@ -116,23 +116,12 @@ def open_keras(num_bytes, queue):
         enqueuer.stop()
 
 
-class TorchDataset:
-    def __init__(self, num_bytes):
-        self.source = Ready(num_bytes)
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        return self.source[index]
-
-
 @contextlib.contextmanager
 def open_torch(num_bytes, queue):
     import torch.utils.data
 
     loader = torch.utils.data.DataLoader(
-        TorchDataset(num_bytes),
+        Ready(num_bytes),
         batch_size=None,
         sampler=itertools.cycle(range(READY)),
         num_workers=NUM_WORKERS,
@@ -145,23 +134,12 @@ def open_torch(num_bytes, queue):
         iterator._shutdown_workers()
 
 
-class GrainSource:
-    def __init__(self, num_bytes):
-        self.source = Ready(num_bytes)
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        return self.source[index]
-
-
 @contextlib.contextmanager
 def open_grain(num_bytes, queue):
     import grain
 
     options = grain.MultiprocessingOptions(num_workers=NUM_WORKERS, per_worker_buffer_size=max(queue // NUM_WORKERS, 1))
-    dataset = grain.MapDataset.source(GrainSource(num_bytes)).to_iter_dataset(
+    dataset = grain.MapDataset.source(Ready(num_bytes)).to_iter_dataset(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     )
     iterator = iter(dataset.mp_prefetch(options))

@@ -20,12 +20,10 @@ Report (2026-11-22, 2 cores, Ray 2.60, Keras 3.15, torch 2.13, Grain 0.2.18; med
     19 MB, queue 10          211        26        73        73        60       727    2.82 (2.59 to 2.90), 2
     19 MB, queue 64          204        17        36        56        39       632    3.66 (0.97 to 4.17), 2
 
-Where the time goes at 4 KB and the default queue: a frame holds 6 batches, half of what may be outstanding, and costs
-some 0.65 ms of CPU in the consumer's process and as much in the producer's. A bare call of a Ray actor that answers
-with as many bytes costs some 0.4 and 0.35; Keras' pool pays some 0.25 ms for each batch. The rest is spread over
-making, laying out, pickling, checking and handing over, in threads that wake one another. A frame that goes by the
-object store costs some 1.7 ms in the consumer's process, 1 ms in the raylet and its copies, whatever its size: that is
-the limit at 600 KB, where six batches share it.
+Where the time goes at 4 KB and the default queue: a frame holds 6 batches, half of what may be outstanding. Some half
+of its CPU time is a bare call of a Ray actor; the rest is spread over making, laying out, pickling, checking and
+handing over, in threads that wake one another. A frame that goes by the object store costs several times as much,
+whatever its size, in the consumer's process and in the raylet: that is the limit at 600 KB, where six batches share it.
 """
 
 import contextlib

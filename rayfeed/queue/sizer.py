@@ -15,15 +15,8 @@ that training starts with the first batch made. Bytes and seconds are moving ave
 from __future__ import annotations
 
 TARGET_BYTES = 32_000_000
-"""Control work is paid once per object, and its copy overlaps that of others. Batches a second, two producers, a reader
-that touches every page (2026-11-22, 2 cores, Ray 2.60, `python examples/benchmarks/transport.py rayfeed` for each):
-
-    TARGET_BYTES             4 MB     8 MB    16 MB    32 MB    64 MB
-    600 KB, queue of 64         -    2,700    4,300    5,400        -
-    4.8 MB, queue of 64       223      247      511      733    1,110
-    19 MB, queue of 64          -      277      270      283      129
-
-Larger ones hold more of the store for one batch in hand."""
+"""Control work is paid once per object, so larger is faster, up to about what a processor's last cache holds. One batch
+in a reader's hands keeps all of its frame in the store."""
 
 TARGET_S = 0.02
 """A ticket that takes longer to make delays the batches before it in its frame more than its control work costs."""
