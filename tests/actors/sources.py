@@ -71,6 +71,21 @@ class Pids(Numbered):
         return batch(index, self.size)
 
 
+class BothProcesses(Pids):
+    """Makes nothing before a second process was asked for a batch."""
+
+    def __init__(self, length, *, log, gate):
+        super().__init__(length, log=log)
+        self.gate = gate
+
+    def __getitem__(self, index):
+        made = super().__getitem__(index)
+        if len(set(self.log.lines())) == 2:
+            self.gate.open()
+        self.gate.wait()
+        return made
+
+
 class WithHook(Pids):
     def on_epoch_end(self):
         pass

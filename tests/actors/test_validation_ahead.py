@@ -4,9 +4,9 @@ import keras
 import pytest
 
 import rayfeed
-from tests.actors.sources import Pids, pids
+from tests.actors.sources import BothProcesses, Pids, pids
 from tests.conftest import wait_until
-from tests.sources import Log
+from tests.sources import Gate, Log
 
 
 class BeforeLastStep(keras.callbacks.Callback):
@@ -35,7 +35,7 @@ def test_a_validation_is_made_by_the_same_processes_before_the_epochs_last_step_
     callback = BeforeLastStep(held_out, steps=5, validation_steps=3)
     rayfeed.fit_generator(
         model,
-        Pids(5, log=log),
+        BothProcesses(5, log=log, gate=Gate(log.path + "-gate")),
         epochs=3,
         verbose=0,
         validation_data=Pids(3, log=held_out) if kind == "sequence" else pids(held_out),
