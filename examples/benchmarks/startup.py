@@ -30,6 +30,7 @@ NUM_WORKERS = 8
 FIRST_S = 3.0  # wanted
 MEMORY_MB = 40.0  # wanted
 ROUNDS = 3
+TIMEOUT_S = 60.0
 WARM_S = 0.2  # a task that keeps its process busy long enough for all of them to be up
 BATCHES = 50  # of each producer, at least, before its memory is read
 KINDS = {"RSS": ("Rss",), "PSS": ("Pss",), "USS": ("Private_Clean", "Private_Dirty")}
@@ -52,15 +53,23 @@ class Bare:
         return os.getpid()
 
 
-def warm_up():
-    """Let Ray have its idle processes again."""
+def is_alive(pid):
+    return Path(f"/proc/{pid}").exists()
+
+
+def warm_up(ended):
+    """Let Ray have its idle processes again, and the processes of the turn before be gone."""
+    deadline = time.monotonic() + TIMEOUT_S
 
     @ray.remote(num_cpus=1)
     def rest():
         time.sleep(WARM_S)
 
+    while any(is_alive(pid) for pid in ended):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes of actors that ended are still there: {ended}")
+        time.sleep(0.02)
     ray.get([rest.remote() for _ in range(int(ray.cluster_resources()["CPU"]))])
-    time.sleep(1)  # those that ended with their actors are gone
 
 
 def memory_mb(pid):
@@ -75,7 +84,7 @@ def median_mb(pids):
 
 
 def start_feed():
-    """Seconds to the first batch and to one of each producer, and the producers' memory."""
+    """Seconds to the first batch and to one of each producer, the producers' memory, and their processes."""
     started = time.perf_counter()
     with rayfeed.Feed(
         Instant(), NUM_WORKERS, use_multiprocessing=True, producers=rayfeed.ProducerOptions(num_cpus=0)
@@ -88,9 +97,11 @@ def start_feed():
             counts[pid] = counts.get(pid, 0) + 1
             if len(counts) == NUM_WORKERS and min(counts.values()) >= BATCHES:
                 break
+            if time.perf_counter() - started > TIMEOUT_S:
+                raise TimeoutError(f"no {BATCHES} batches of each of {NUM_WORKERS} producers: {counts}")
             if len(counts) < NUM_WORKERS:
                 time.sleep(0.001)  # as a consumer that does something: the CPUs are for those that start
-        return times[0], times[-1], median_mb(counts)
+        return times[0], times[-1], median_mb(counts), list(counts)
 
 
 def start_actors(number):
@@ -105,7 +116,7 @@ def start_actors(number):
     found = median_mb(pids)
     for actor in actors:
         ray.kill(actor)
-    return times[0], times[-1], found
+    return times[0], times[-1], found, pids
 
 
 def main():
@@ -113,12 +124,14 @@ def main():
     first, every, one = f"first of {NUM_WORKERS}", f"all {NUM_WORKERS}", "one alone"
     seconds = {first: {"rayfeed": [], "ray": []}, every: {"rayfeed": [], "ray": []}, one: {"ray": []}}
     memory = {kind: {"rayfeed": [], "ray": []} for kind in KINDS}
+    ended = []
     for _ in range(ROUNDS):
-        warm_up()
-        seconds[one]["ray"].append(start_actors(1)[0])
+        warm_up(ended)
+        first_s, _, _, ended = start_actors(1)
+        seconds[one]["ray"].append(first_s)
         for name in ("rayfeed", "ray"):
-            warm_up()
-            first_s, every_s, found = start_feed() if name == "rayfeed" else start_actors(NUM_WORKERS)
+            warm_up(ended)
+            first_s, every_s, found, ended = start_feed() if name == "rayfeed" else start_actors(NUM_WORKERS)
             seconds[first][name].append(first_s)
             seconds[every][name].append(every_s)
             for kind in KINDS:

@@ -241,10 +241,10 @@ class SequenceWindow(Window):
             self.phase = Phase.OVER
 
     def _worker_for(self, ticket: Ticket) -> int | None:
-        """Of the workers that hold least, the one that will be done first: the one that got its ticket first."""
+        """Of the workers that hold least, the one that will be done first, or has been idle for longest."""
         free = [worker for worker in self.workers if self._free(worker)]
         return min(free, key=self._load, default=None)
 
     def _load(self, worker: int) -> tuple[float, int, int]:
         held = self.held[worker]
-        return len(held) / self.workers[worker], min(held)[0] if held else -1, worker
+        return len(held) / self.workers[worker], min(held)[0] if held else self.newest.get(worker, -1), worker

@@ -135,6 +135,7 @@ class Window(ABC):
         self.lost: list[int] = []  # a heap: the earliest lost ticket is issued again first
         self.workers: dict[int, int] = {}  # worker -> slots
         self.held: dict[int, set[tuple[int, int]]] = {}  # worker -> (ticket, attempt) that it holds
+        self.newest: dict[int, int] = {}  # worker -> number of the ticket it was given last
         self.num_slots = 0
         self.outstanding = 0
         self.num_made = self.num_consumed = self.num_discarded = self.num_handed_over = self.num_remade = 0
@@ -232,6 +233,7 @@ class Window(ABC):
                 self.outstanding += len(ticket.indices)
             state.holders.add(worker)
             self.held[worker].add((state.ticket.number, state.ticket.attempt))
+            self.newest[worker] = state.ticket.number
             yield worker, state.ticket
 
     @abstractmethod

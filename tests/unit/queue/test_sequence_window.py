@@ -874,3 +874,17 @@ def test_a_second_ticket_goes_to_the_worker_that_will_be_done_first():
     list(window.deliver())
     window.consumed(2)
     assert [worker for worker, _ in window.issue()] == [2, 3]
+
+
+def test_workers_that_are_done_at_once_take_turns():
+    window = SequenceWindow(stream=0, bound=Bound(1), plan=SequencePlan(1000))
+    for worker in range(4):
+        window.worker_ready(worker, 1)
+    asked = []
+    for _ in range(12):
+        for worker, ticket in window.issue():
+            asked.append(worker)
+            window.answered(worker, ticket, payload=None, num_batches=len(ticket.indices), seconds=1e-6)
+        window.consumed(sum(item.stop - item.start for item in window.deliver()))
+    assert Counter(asked).keys() == {0, 1, 2, 3}
+    assert max(Counter(asked).values()) - min(Counter(asked).values()) <= 1
