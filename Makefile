@@ -6,7 +6,7 @@
 #   make backends   install JAX and torch there too (torch: some 200 MB, or gigabytes of CUDA's libraries where the index
 #                   has no build for the CPU), so that `make test` tests Keras' other backends, which it skips otherwise
 #   make bench      every benchmark, beside its peers; figures and charts in benchmarks/, the targets at the end. Wants a
-#                   machine that does nothing else, for half an hour
+#                   machine that does nothing else, for twenty minutes
 #
 # All first make a virtual environment in .venv with the versions in constraints.txt, unless one is there and up to date.
 
@@ -15,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
-BENCHMARKS := transport fit epoch_boundary scaling startup memory targets
+BENCHMARKS := transport frame_cost fit epoch_boundary scaling startup memory targets
 
 .PHONY: demo test backends bench lint types pytest clean help
 
