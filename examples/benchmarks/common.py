@@ -19,6 +19,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 OUT = Path(__file__).parent.parent.parent / "benchmarks"
+MOST_LABELS = 40  # characters under a chart that stand side by side
 PACKAGES = ("rayfeed", "ray", "numpy", "pyarrow", "keras", "tensorflow", "torch", "grain")
 
 
@@ -84,7 +85,7 @@ def versions():
 def chart(name, rows, unit, *, log):
     """One group of bars per case, one bar per contender with its least and greatest."""
     contenders = list(dict.fromkeys(who for row in rows.values() for who in row))
-    figure, axes = plt.subplots(figsize=(max(6, 1.1 * len(rows) + 2), 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(max(7, 1.1 * len(rows) + 3), 4.5), layout="constrained")
     width = 0.8 / len(contenders)
     for number, who in enumerate(contenders):
         places = [place + (number + 0.5) * width - 0.4 for place, row in enumerate(rows.values()) if who in row]
@@ -95,15 +96,14 @@ def chart(name, rows, unit, *, log):
             [max(values) - middle for middle, values in zip(middles, found, strict=True)],
         ]
         axes.bar(places, middles, width * 0.95, yerr=errors, label=who, error_kw={"linewidth": 0.8})
-    axes.set_xticks(
-        range(len(rows)), list(rows), rotation=20 if len(rows) > 4 else 0, ha="right" if len(rows) > 4 else "center"
-    )
+    is_crowded = sum(map(len, rows)) > MOST_LABELS
+    axes.set_xticks(range(len(rows)), list(rows), rotation=20 * is_crowded, ha="right" if is_crowded else "center")
     axes.set_ylabel(unit)
     if log:
         axes.set_yscale("log")
     axes.set_title(name.replace("_", " "))
     if len(contenders) > 1:
-        axes.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside right upper")
     figure.savefig(OUT / f"{name}.png", dpi=120)
     plt.close(figure)
 

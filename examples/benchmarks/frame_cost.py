@@ -53,19 +53,19 @@ NAMES = {
 
 
 def threads():
-    """CPU seconds of this process' threads, by what they are."""
+    """CPU seconds of this process' threads, by what they are, each with its number."""
     known = {thread.native_id: thread.name for thread in threading.enumerate()}
     found = {}
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError):
             name = known.get(int(task.name)) or (task / "comm").read_text().strip()
             kind = NAMES.get(name, "consumer: others")
-            found[kind] = found.get(kind, 0.0) + int((task / "schedstat").read_text().split()[0]) / 1e9
+            found[kind, task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
     return found
 
 
 def processes():
-    """CPU seconds of the producers, or bare actors, and of the raylets."""
+    """The same of the producers, or bare actors, and of the raylets."""
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -73,12 +73,12 @@ def processes():
             kind = "producers" if name.startswith(("ray::Producer", "ray::Bare")) else name
             if kind in ("producers", "raylet"):
                 user, system = fields.split()[11:13]
-                found[kind] = found.get(kind, 0.0) + (int(user) + int(system)) * TICK_S
+                found[kind, stat.parent.name] = (int(user) + int(system)) * TICK_S
     return found
 
 
 def measure(take, count):
-    """Microseconds of CPU per frame, by who spent them, and frames a second; `count` tells the frames so far."""
+    """Frames a second, and microseconds of CPU per frame by who spent them; `count` tells the frames so far."""
     started = time.perf_counter()
     while time.perf_counter() - started < WARM_S:
         take()
@@ -87,8 +87,11 @@ def measure(take, count):
         take()
     passed, after = time.perf_counter() - started, threads() | processes()
     frames = count() - frames
-    spent = {kind: (seconds - before.get(kind, 0.0)) / frames * 1e6 for kind, seconds in after.items()}
-    return {"frames a second": frames / passed, **spent}
+    spent = {}
+    for (kind, number), seconds in after.items():
+        more = (seconds - before.get((kind, number), 0.0)) / frames * 1e6
+        spent[kind] = spent.get(kind, 0.0) + more
+    return frames / passed, spent
 
 
 class Bare:
@@ -135,17 +138,18 @@ def measure_feed(num_bytes, queue_size):
 
 def main():
     ensure_ray()
-    rows = {}
+    costs = {f"{case}: {who}": {} for case in CASES for who in ("rayfeed", "bare Ray")}
+    rates = {case: {"rayfeed": [], "bare Ray": []} for case in CASES}
     for _ in range(ROUNDS):
         for case, (num_bytes, queue_size) in CASES.items():
             ours, num_batches, frame_bytes = measure_feed(num_bytes, queue_size)
-            bare = measure_bare(frame_bytes)
-            for who, found in ((f"{case}: rayfeed", ours), (f"{case}: bare Ray", bare)):
-                row = rows.setdefault(who, {})
-                for kind, value in found.items():
-                    row.setdefault(kind, []).append(value)
-            rows[f"{case}: rayfeed"].setdefault("batches in a frame", []).append(num_batches)
-    finish("frame_cost", rows, [], unit="microseconds of CPU per frame", log=True)
+            print(f"{case}: {num_batches:.1f} batches and {frame_bytes:,} bytes a frame", flush=True)
+            for who, (rate, cost) in (("rayfeed", ours), ("bare Ray", measure_bare(frame_bytes))):
+                rates[case][who].append(rate)
+                for kind, microseconds in cost.items():
+                    costs[f"{case}: {who}"].setdefault(kind, []).append(microseconds)
+    finish("frame_rate", rates, [], unit="frames a second", log=True)
+    finish("frame_cost", costs, [], unit="microseconds of CPU per frame", log=True)
     ray.shutdown()
 
 
