@@ -31,6 +31,7 @@ import queue
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -105,7 +106,8 @@ class Bare:
 
 
 def measure_bare(num_bytes):
-    actors = [ray.remote(num_cpus=0, enable_task_events=False)(Bare).remote(num_bytes) for _ in range(NUM_WORKERS)]
+    decorate: Any = ray.remote(num_cpus=0, enable_task_events=False)
+    actors = [decorate(Bare).remote(num_bytes) for _ in range(NUM_WORKERS)]
     answers, count = queue.SimpleQueue(), 0
 
     def ask(actor):
