@@ -106,7 +106,8 @@ class Bare:
 
 
 def measure_bare(num_bytes):
-    decorate: Any = ray.remote(num_cpus=0, enable_task_events=False)
+    settings: dict[str, Any] = {"num_cpus": 0, "enable_task_events": False}
+    decorate: Any = ray.remote(**settings)
     actors = [decorate(Bare).remote(num_bytes) for _ in range(NUM_WORKERS)]
     answers, count = queue.SimpleQueue(), 0
 
