@@ -13,6 +13,7 @@ from rayfeed.options import TrainerOptions as TrainerOptions
 from rayfeed.source.sequence import Sequence as Sequence
 from rayfeed.source.worker_info import WorkerInfo as WorkerInfo
 from rayfeed.source.worker_info import get_worker_info as get_worker_info
+from rayfeed.source.worker_info import rng as rng
 from rayfeed.stats import FeedStats as FeedStats
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ __all__ = [
     "install",
     "on_driver",
     "predict_generator",
+    "rng",
 ]
 
 

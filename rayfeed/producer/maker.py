@@ -24,10 +24,10 @@ from rayfeed.frame.codec import encode
 from rayfeed.frame.inspector import Inspector
 from rayfeed.producer.messages import Answer, Ended, Made, Raised, Run, SourceRecord, Ticket
 from rayfeed.source.failure import Failure
-from rayfeed.source.seeding import seed_batch, worker_seed
+from rayfeed.source.seeding import batch_rng, lane_rng, seed_batch, worker_seed
 from rayfeed.source.shipping import put_together
 from rayfeed.source.stream import GeneratorSource, SequenceSource, open_source
-from rayfeed.source.worker_info import WorkerInfo, running_in
+from rayfeed.source.worker_info import Place, WorkerInfo, running_in
 
 
 @dataclass
@@ -38,6 +38,7 @@ class _Opened:
     source: SequenceSource | GeneratorSource
     version: int
     inspector: Inspector
+    place: Place  # of a generator; a Sequence may be run by several threads
     asked: bool = False
     has_raised: bool = False
 
@@ -110,30 +111,27 @@ class Maker:
         """
         if self._rests or ticket.stream in self._closed:  # its consumer is gone; another thread was told so first
             return Ended(Run(None, 0, 0.0, 0.0, asked=False))
-        # A generator lane's identity counts, not the producer's: lane k is copy k even where one producer holds it.
-        info = WorkerInfo(
-            ticket.lane if not record.info.is_sequence else self.worker,
-            record.num_lanes,
-            worker_seed(record.root, ticket.lane if not record.info.is_sequence else self.worker),
-        )
+        place = self._place_of(ticket, record)
         flats: list[list[np.ndarray]] = []
         produce_s = 0.0
         begun = time.perf_counter()
-        with running_in(info) as place:
+        with running_in(place):
             event: Failure | None = None
             ended = False
             opened: _Opened | None = None
             where = _Where(self._describe(record), record, ticket)
             try:
-                opened = self._open(ticket, record, state)
+                opened = self._open(ticket, record, state, place)
                 begun = time.perf_counter()
                 for offset, index in enumerate(ticket.indices):
                     if self._rests or ticket.stream in self._closed:
                         ended = True
                         break
                     where.offset = offset
-                    if record.seeded and record.info.is_sequence:
-                        seed_batch(record.root, ticket.pass_index, index)
+                    if record.info.is_sequence:
+                        place.draw_from(batch_rng(record.root, ticket.pass_index, index))
+                        if record.seeded:
+                            seed_batch(record.root, ticket.pass_index, index)
                     started = time.perf_counter()
                     batch = self._next(opened.source, index)
                     produce_s += time.perf_counter() - started
@@ -148,7 +146,7 @@ class Maker:
                 event = Failure.of(error, str(where))
                 if opened is not None:
                     opened.has_raised = True
-            if opened is not None and place is not None:
+            if opened is not None:
                 opened.asked = opened.asked or place.asked
         started = time.perf_counter()
         schema = opened.inspector.schema if opened is not None else None
@@ -184,7 +182,16 @@ class Maker:
         if opened is not None and isinstance(opened.source, GeneratorSource):
             opened.source.close()
 
-    def _open(self, ticket: Ticket, record: SourceRecord, state: Any) -> _Opened:
+    def _place_of(self, ticket: Ticket, record: SourceRecord) -> Place:
+        opened = self._opened.get(ticket.stream)
+        if opened is not None and not record.info.is_sequence:
+            return opened.place  # its random numbers go on from batch to batch
+        # A generator lane's identity counts, not the producer's: lane k is copy k even where one producer holds it.
+        number = self.worker if record.info.is_sequence else ticket.lane
+        info = WorkerInfo(number, record.num_lanes, worker_seed(record.root, number))
+        return Place(info, lane_rng(record.root, number))
+
+    def _open(self, ticket: Ticket, record: SourceRecord, state: Any, place: Place) -> _Opened:
         with self._lock:
             opened = self._opened.get(ticket.stream)
             if opened is not None and (opened.version == ticket.version or not record.info.is_sequence):
@@ -192,7 +199,7 @@ class Maker:
             # A new object, never a change of the old one: another thread may still be making a batch with it.
             source = self._load(record, ticket.version, state)
             inspector = opened.inspector if opened is not None else Inspector(bare_inputs=record.bare_inputs)
-            opened = _Opened(record, source, ticket.version, inspector)
+            opened = _Opened(record, source, ticket.version, inspector, place)
             self._opened[ticket.stream] = opened
             return opened
 

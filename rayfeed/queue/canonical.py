@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rayfeed.errors import SourceError
@@ -24,9 +24,10 @@ from rayfeed.queue.versions import Versions
 from rayfeed.source.failure import Failure
 from rayfeed.source.image_iterator import open_sequence
 from rayfeed.source.packed import Packed
-from rayfeed.source.seeding import seeded
+from rayfeed.source.seeding import batch_rng, seeded
 from rayfeed.source.sequence import SequenceSource
 from rayfeed.source.shipping import take_apart
+from rayfeed.source.worker_info import Place, running_in
 
 CLOSE_TIMEOUT_S = 10.0
 """How long `close` waits for a hook that is running. Python cannot end it; its thread does not keep the process."""
@@ -47,7 +48,7 @@ def end_pass(source: SequenceSource, record: SourceRecord, pass_index: int) -> i
     Raises:
         SourceError: None are left.
     """
-    with seeded(record.root, pass_index, HOOK_INDEX) if record.seeded else contextlib.nullcontext():
+    with _drawing(record, pass_index, HOOK_INDEX):
         source.end_pass()
     if record.info.has_epoch_begin:
         return source.length()
@@ -63,9 +64,25 @@ def begin_pass(source: SequenceSource, record: SourceRecord, pass_index: int) ->
     Raises:
         SourceError: There are none.
     """
-    with seeded(record.root, pass_index, BEGIN_INDEX) if record.seeded else contextlib.nullcontext():
+    with _drawing(record, pass_index, BEGIN_INDEX):
         source.begin_pass()
     return _some(source.length(), record, f"on_epoch_begin of pass {pass_index}")
+
+
+def replay_pass(source: SequenceSource, record: SourceRecord, pass_index: int, pass_cap: int | None) -> None:
+    """Run the hooks of a pass that is not made again, so that the source is as it was after it."""
+    if record.info.has_epoch_begin:
+        begin_pass(source, record, pass_index)
+    if record.info.has_epoch_end and (pass_cap is None or source.length() <= pass_cap):
+        end_pass(source, record, pass_index)
+
+
+@contextlib.contextmanager
+def _drawing(record: SourceRecord, pass_index: int, hook: int) -> Iterator[None]:
+    """Give a hook random numbers of its own."""
+    place = Place(None, batch_rng(record.root, pass_index, hook))
+    with running_in(place), seeded(record.root, pass_index, hook) if record.seeded else contextlib.nullcontext():
+        yield
 
 
 def _some(length: int, record: SourceRecord, when: str) -> int:
@@ -123,7 +140,12 @@ class CanonicalCopy:
         try:
             if self._source is None:
                 self._source = open_sequence(self._versions.load())
-            length = 0
+            for pass_index in range(hooks.replayed):
+                if self._closed:
+                    return
+                what = f"the hooks of pass {pass_index}, again"
+                replay_pass(self._source, self._record, pass_index, hooks.pass_cap)
+            length = self._source.length()
             if hooks.ended is not None:
                 what = f"on_epoch_end after pass {hooks.ended}"
                 length = end_pass(self._source, self._record, hooks.ended)

@@ -35,7 +35,7 @@ from rayfeed.queue.events import (
     StreamStarted,
 )
 from rayfeed.queue.lane_window import LaneWindow
-from rayfeed.queue.losses import disconnected, fatal_loss
+from rayfeed.queue.losses import disconnected, lose
 from rayfeed.queue.scaling import Scaling
 from rayfeed.queue.sequence_window import SequenceWindow
 from rayfeed.queue.stream import StreamState
@@ -306,13 +306,11 @@ class Conductor:
 
     def _lose(self, state: StreamState, worker: int, description: str, error: BaseException | None) -> None:
         """A stream goes on without a producer's present life, or cannot."""
-        window = state.window
-        failure = fatal_loss(state, worker, description, error, is_gone=worker in self._pool.gone())
+        failure = lose(state, worker, description, error, is_gone=worker in self._pool.gone())
         if failure is not None:
             state.out.put(StreamFailed(failure))
-            window.over = True
+            state.window.over = True
             return
-        window.worker_lost(worker)
         self._pump(state)
 
     def _on_hook(self, state: StreamState, event: HookDone) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from rayfeed.batch import Batch
-from rayfeed.errors import FeedClosedError
+from rayfeed.errors import FeedClosedError, OptionError, SourceError
 from rayfeed.options import ProducerOptions, StreamOptions, check_integer
 from rayfeed.queue.keeping import Keeper
-from rayfeed.queue.opening import OpenStreams, open_streams, specify
-from rayfeed.queue.stream import Delivered
+from rayfeed.queue.opening import OpenStreams, StreamSpec, open_streams, specify
+from rayfeed.queue.position import START, Reading, SavedState
+from rayfeed.queue.stream import Delivered, Item
 from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 from rayfeed.stats import FeedStats
 
@@ -78,15 +80,32 @@ class Feed:
             copy=copy,
         )
         spec = specify(source, name="source", options=options, ships=not options.is_inline)
-        self._copy = copy
-        keeper = Keeper(knows_sources=False)
+        self._copy, self._ordered = copy, ordered
+        self._producers = producers or ProducerOptions()
+        self._keeper = Keeper(knows_sources=False)
+        self._open(spec)
+        self._saved = SavedState(
+            is_sequence=spec.info.is_sequence,
+            seed=spec.root,
+            seeded=seed is not None,
+            shuffle=shuffle,
+            length=spec.info.length,
+            copies=1 if spec.info.is_sequence else spec.num_lanes,
+            position=START,
+        )
+        self._reading = Reading()
+        self._num_skipped = 0  # batches of a generator to read and drop before the first
+        self._spec: StreamSpec | None = spec  # until something is read: a state may be loaded
+        self._source = source
+
+    def _open(self, spec: StreamSpec) -> None:
         try:
-            opened = open_streams([spec], producers or ProducerOptions(), keeper=keeper)
+            self._opened = open_streams([spec], self._producers, keeper=self._keeper)
         except BaseException:
-            keeper.close()
+            self._keeper.close()
             raise
-        (self._stream,) = opened.streams
-        self._finalizer = weakref.finalize(self, _close, opened)
+        (self._stream,) = self._opened.streams
+        self._finalizer = weakref.finalize(self, _close, self._opened)
         self._stream.start()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -101,7 +120,7 @@ class Feed:
         """
         any_read = False
         while True:
-            item = self._stream.next_item()
+            item = self._next_item()
             match item:
                 case Delivered():
                     any_read = True
@@ -115,6 +134,28 @@ class Feed:
                 case StreamEnded():
                     return
 
+    def _next_item(self) -> Item:
+        """The stream's next item, counted as consumed."""
+        self._spec = self._source = None
+        while self._num_skipped:
+            if not isinstance(self._stream.next_item(), Delivered):
+                raise SourceError(
+                    f"the saved state has {self._reading.position().consumed} batches consumed; the generator ended "
+                    f"{self._num_skipped} before that: it is another one."
+                )
+            self._num_skipped -= 1
+        item = self._stream.next_item()
+        match item:
+            case Delivered() if self._saved.is_sequence:
+                self._reading.took(item.number)
+            case Delivered():
+                self._reading.took_next()
+            case PassEnded():
+                self._reading.ended_pass()
+            case _:
+                pass
+        return item
+
     def take(self, count: int) -> Iterator[Batch]:
         """Give exactly the next `count` batches, across the ends of passes; fewer only where a generator ends.
 
@@ -126,7 +167,7 @@ class Feed:
 
     def _take(self, count: int) -> Iterator[Batch]:
         while count:
-            item = self._stream.next_item()
+            item = self._next_item()
             match item:
                 case Delivered():
                     count -= 1
@@ -139,6 +180,73 @@ class Feed:
     def stats(self) -> FeedStats:
         """The feed's figures so far: batches, bytes, waiting, time in the source."""
         return self._stream.stats()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the feed stands, as a small dict that JSON takes.
+
+        It counts the batches that were taken from the feed, not those made ahead. It goes with a source that gives the
+        same batch for the same index, and whose hooks leave the same after the same passes: with `seed`, their
+        `random`, `numpy.random` and `rayfeed.rng` do.
+
+        Raises:
+            OptionError: Several copies of a generator with ``ordered=False``: which batches came first is chance.
+        """
+        self._check_has_position()
+        return replace(self._saved, position=self._reading.position()).to_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken, with the next batch; once, before anything is read.
+
+        The feed must have the same source, `shuffle` and `seed`, or no `seed`, and then takes the saved one. Any
+        number of workers will do for a Sequence; copies of a generator must be as many as before. What the feed began
+        to make is dropped, and the source is sent anew, as it is now. Hooks of a Sequence run again for each pass that
+        ended, since nobody saved what they left; with ``workers=0`` on the source itself, which must be a new one. A
+        generator runs from its beginning, and what was consumed of it is made once more and dropped.
+
+        Args:
+            state: What `state_dict` gave, also in another process.
+
+        Raises:
+            OptionError: It is no such state, or one of another feed; or something was read already.
+            SourceError: It has more batches of a pass than the source; where the source has hooks, or ``workers=0``,
+                or is a generator, the first read raises this. The feed ends then.
+            FeedClosedError: The feed was closed.
+        """
+        saved = SavedState.from_dict(state)
+        self._check_has_position()
+        if not self._finalizer.alive:
+            raise FeedClosedError("this feed is closed: open a new one to read its source again.")
+        if self._spec is None:
+            raise OptionError("load_state_dict comes once, before the first batch is read: open a new feed for it.")
+        _check_same(saved, self._saved)
+        if self._spec.is_home and saved.seeded and saved.seed != self._spec.root:
+            raise OptionError(
+                f"the state is of a feed with seed={saved.seed}; this one's generator runs in this process and has "
+                f"begun without it.\n  Give seed={saved.seed}."
+            )
+        spec, self._spec = self._spec, None
+        if spec.info.is_sequence or (saved.seed != spec.root and not spec.is_home):
+            options = replace(spec.options, seed=saved.seed if saved.seeded else None)
+            start = saved.position if spec.info.is_sequence else START
+            try:
+                self._opened.close()
+                spec = specify(self._source, name="source", options=options, ships=not options.is_inline)
+                self._finalizer.detach()
+                self._open(replace(spec, root=saved.seed, start=start))
+            except BaseException:
+                self._keeper.close()
+                raise
+        self._source = None
+        self._saved, self._reading = saved, Reading(saved.position)
+        self._num_skipped = 0 if spec.info.is_sequence else saved.position.consumed
+
+    def _check_has_position(self) -> None:
+        if self._saved.copies > 1 and not self._ordered:
+            raise OptionError(
+                f"a feed of {self._saved.copies} copies of a generator with ordered=False has no position: which of "
+                "their batches comes next is chance.\n"
+                "  Use ordered=True, or a rayfeed.Sequence."
+            )
 
     def close(self) -> None:
         """End the producers and drop what they made. May be called twice."""
@@ -153,6 +261,29 @@ class Feed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_same(saved: SavedState, ours: SavedState) -> None:
+    """Raise `OptionError` unless a saved state is one of a feed like this."""
+    if saved.is_sequence != ours.is_sequence:
+        kinds = ["a generator", "a Sequence"]
+        raise OptionError(
+            f"the state is of {kinds[saved.is_sequence]}; this feed's source is {kinds[ours.is_sequence]}."
+        )
+    for name, what in (
+        ("length", "batches in its first pass"),
+        ("copies", "copies of its generator: workers, with use_multiprocessing"),
+        ("shuffle", "for shuffle"),
+    ):
+        theirs, mine = getattr(saved, name), getattr(ours, name)
+        if theirs != mine:
+            raise OptionError(f"the state is of a feed with {theirs} {what}; this one has {mine}.")
+    if ours.seeded and not (saved.seeded and saved.seed == ours.seed):
+        theirs = f"seed={saved.seed}" if saved.seeded else "no seed"
+        raise OptionError(
+            f"the state is of a feed with {theirs}; this one has seed={ours.seed}.\n  Give the same, or none: then the "
+            "saved one counts."
+        )
 
 
 def _close(opened: OpenStreams) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Generator
 from functools import partial
@@ -15,13 +16,15 @@ from rayfeed.errors import FeedClosedError, InternalError
 from rayfeed.frame.inspector import Inspector
 from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import SourceRecord
-from rayfeed.queue.canonical import begin_pass, end_pass
+from rayfeed.queue.canonical import begin_pass, end_pass, replay_pass
 from rayfeed.queue.lane_window import LanePlan
+from rayfeed.queue.position import START
 from rayfeed.queue.sequence_window import SequencePlan
 from rayfeed.queue.stream import Delivered, Item, Meter
 from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
-from rayfeed.source.seeding import pass_order, seeded
+from rayfeed.source.seeding import batch_rng, lane_rng, pass_order, seeded
 from rayfeed.source.stream import GeneratorSource, SequenceSource, open_source
+from rayfeed.source.worker_info import Place, running_in
 from rayfeed.stats import FeedStats
 
 
@@ -64,7 +67,9 @@ class InlineStream:
         self._produce_s = 0.0
         self._closed = False
         self._failure: Exception | None = None
-        self._opened = open_source(source, record.info)
+        self._lane = Place(None, lane_rng(record.root, 0))  # of a generator
+        with running_in(self._lane):
+            self._opened = open_source(source, record.info)
         self._items = self._iterate()
 
     def start(self) -> None:
@@ -114,23 +119,32 @@ class InlineStream:
                 raise InternalError(f"{type(opened).__name__} cannot be traversed as {self._plan}")
 
     def _passes(self, source: SequenceSource, plan: SequencePlan) -> Generator[Item]:
-        pass_index = num_delivered = 0
-        length = plan.length
+        start, num_delivered = plan.start, 0
+        pass_index, length = start.pass_index, plan.length
+        for earlier in range(pass_index) if plan.must_replay() else ():
+            hook = partial(replay_pass, source, self._record, earlier, plan.pass_cap)
+            self._made(hook, f"the hooks of pass {earlier}, again")
+            length = source.length()
         while num_delivered != plan.max_batches and (plan.max_passes is None or pass_index < plan.max_passes):
             if plan.has_epoch_begin:
                 hook = partial(begin_pass, source, self._record, pass_index)
                 length = self._made(hook, f"on_epoch_begin before pass {pass_index}")
                 yield PassBegun(pass_index, length if plan.pass_cap is None else min(length, plan.pass_cap))
             wanted = length if plan.pass_cap is None else min(length, plan.pass_cap)
+            start.check(wanted)
             order = pass_order(plan.root, pass_index, length).tolist() if plan.shuffle else range(length)
-            for index in order[:wanted]:
+            for number, index in enumerate(order[:wanted]):
+                if start.is_taken(number):
+                    continue
                 what = f"batch {index} of pass {pass_index}"
+                place = Place(None, batch_rng(plan.root, pass_index, index))
                 with seeded(plan.root, pass_index, index) if self._record.seeded else contextlib.nullcontext():
-                    batch = self._made(partial(source.make, index), what)
-                yield self._delivered(batch, what)
+                    batch = self._made(partial(source.make, index), what, place)
+                yield self._delivered(batch, what, number)
                 num_delivered += 1
-                if num_delivered == plan.max_batches and index != order[-1]:
+                if num_delivered == plan.max_batches and start.next_place(number + 1) < length:
                     return
+            start = START
             if wanted == length and plan.has_epoch_end:
                 hook = partial(end_pass, source, self._record, pass_index)
                 length = self._made(hook, f"on_epoch_end after pass {pass_index}")
@@ -138,30 +152,29 @@ class InlineStream:
             pass_index += 1
 
     def _generated(self, source: GeneratorSource, plan: LanePlan) -> Generator[Item]:
-        place = 0
-        while plan.max_batches is None or place < plan.max_batches:
-            batch = self._made(source.make, f"batch {place}")
+        for number in itertools.count() if plan.max_batches is None else range(plan.max_batches):
+            batch = self._made(source.make, f"batch {number}", self._lane)
             if batch is GeneratorSource.END:
                 return
-            yield self._delivered(batch, f"batch {place}")
-            place += 1
+            yield self._delivered(batch, f"batch {number}", number)
 
-    def _made(self, make: Callable[[], Any], what: str) -> Any:
+    def _made(self, make: Callable[[], Any], what: str, place: Place | None = None) -> Any:
         started = time.perf_counter()
         try:
-            return make()
+            with running_in(place) if place is not None else contextlib.nullcontext():
+                return make()
         except Exception as error:
             error.add_note(f"rayfeed: raised in {self._record.name} in line, {what}")
             raise
         finally:
             self._produce_s += time.perf_counter() - started
 
-    def _delivered(self, batch: Batch, what: str) -> Delivered:
+    def _delivered(self, batch: Batch, what: str, number: int) -> Delivered:
         where = f"{self._record.name} in line, {what}"
         arrays = self._inspector.arrays(batch, where)
         if self._inspector.schema is None:
             raise InternalError(f"{where}: a batch was checked, and nothing was learnt of it")
-        return Delivered(FlatReader(self._inspector.schema, arrays, batch), 0)
+        return Delivered(FlatReader(self._inspector.schema, arrays, batch), 0, number)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

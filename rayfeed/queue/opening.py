@@ -23,6 +23,7 @@ from rayfeed.queue.conductor import Conductor
 from rayfeed.queue.inline import InlineStream
 from rayfeed.queue.keeping import Demand, Keeper
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
+from rayfeed.queue.position import START, Position
 from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
 from rayfeed.queue.stream import ProducedStream, Stream
 from rayfeed.queue.travel import pack_or_keep
@@ -56,6 +57,7 @@ class StreamSpec:
         max_batches: Batches wanted in all.
         pass_cap: Batches wanted of each pass.
         directory: The caller's working directory.
+        start: Where a Sequence's stream begins.
     """
 
     info: SourceInfo
@@ -70,6 +72,7 @@ class StreamSpec:
     max_batches: int | None = None
     pass_cap: int | None = None
     directory: str = field(default_factory=lambda: str(Path.cwd()))
+    start: Position = START
 
     @property
     def num_lanes(self) -> int:
@@ -112,6 +115,7 @@ class StreamSpec:
                 max_passes=self.max_passes,
                 max_batches=self.max_batches,
                 pass_cap=self.pass_cap,
+                start=self.start,
             )
         return LanePlan(
             num_lanes=self.num_lanes,

@@ -18,6 +18,7 @@ from enum import Enum
 
 from rayfeed.errors import InternalError
 from rayfeed.producer.messages import Ticket
+from rayfeed.queue.position import START, Position
 from rayfeed.queue.window import (
     Bound,
     Deliver,
@@ -48,10 +49,14 @@ class Hooks:
     Attributes:
         ended: The pass whose `on_epoch_end` is due; None where none is.
         begun: The pass whose `on_epoch_begin` is due; None where none is.
+        replayed: Passes before these whose hooks are run again first: the stream goes on from a saved state.
+        pass_cap: Batches of a replayed pass that were wanted; one cut short had no `on_epoch_end`.
     """
 
     ended: int | None
     begun: int | None
+    replayed: int = 0
+    pass_cap: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class SequencePlan:
         max_batches: Batches in all; None for no end.
         pass_cap: Batches of a pass that are wanted; a pass cut short this way has no `on_epoch_end`.
         has_epoch_begin: Whether a hook runs before each pass.
+        start: Where the stream begins; passes and batches before it are made by nobody.
     """
 
     length: int
@@ -79,6 +85,11 @@ class SequencePlan:
     max_batches: int | None = None
     pass_cap: int | None = None
     has_epoch_begin: bool = False
+    start: Position = START
+
+    def must_replay(self) -> bool:
+        """Whether hooks have to run before the first batch, though not for its own pass."""
+        return self.start.pass_index > 0 and (self.has_epoch_end or self.has_epoch_begin)
 
 
 class SequenceWindow(Window):
@@ -96,16 +107,17 @@ class SequenceWindow(Window):
         super().__init__(stream=stream, bound=bound)
         self.plan = plan
         self.phase = Phase.ISSUING
-        self.pass_index = -1
+        self.pass_index = plan.start.pass_index - 1
+        self._has_begun = False
         self.version = 0  # hooks run so far: which state of the Sequence makes the current pass
         self.script: deque[int | PassEnded | PassBegun | StreamEnded] = deque()
         self.num_ordered = 0  # batches given tickets so far, over all passes
         self._making: set[int] = set()  # tickets of the current pass that are not made yet
         self._ended = False
-        if plan.max_passes == 0 or plan.max_batches == 0:
+        if plan.max_batches == 0 or (plan.max_passes is not None and plan.start.pass_index >= plan.max_passes):
             self.phase = Phase.OVER
             self.script.append(StreamEnded())
-        elif plan.has_epoch_begin:
+        elif plan.has_epoch_begin or plan.must_replay():
             self.phase = Phase.DRAINING
         else:
             self._begin_pass(plan.length)
@@ -122,7 +134,7 @@ class SequenceWindow(Window):
         if self.phase is not Phase.HOOK:
             raise InternalError(f"pass {self.pass_index} became ready in phase {self.phase.value}")
         self.version += 1
-        if self.pass_index < 0:
+        if not self._has_begun:
             self._begin_pass(next_length)
         else:
             self._end_pass(next_length)
@@ -169,14 +181,14 @@ class SequenceWindow(Window):
         if self.phase is not Phase.ISSUING or room < 1 or not any(self._free(worker) for worker in self.workers):
             return None
         first = self._cursor
-        last = min(first + room, self._length)
+        last = self._start.end_of_gap(first, min(first + room, self._length))
         indices = tuple(range(first, last) if self._order is None else self._order[first:last].tolist())
         ticket = Ticket(self._new_number(), self.stream, self.pass_index, first, indices, version=self.version)
-        self._cursor = last
+        self._cursor = min(self._start.next_place(last), self._length)
         self.num_ordered += last - first
         self._making.add(ticket.number)
         self.script.append(ticket.number)
-        if last == self._length:
+        if self._cursor == self._length:
             self._all_issued()
         return ticket
 
@@ -196,7 +208,11 @@ class SequenceWindow(Window):
 
     def _hooks(self) -> Hooks:
         """The hooks that are due before the first pass, or after the current one."""
-        is_whole = self.pass_index >= 0 and self._cursor == self._whole
+        if not self._has_begun:
+            first = self.plan.start.pass_index
+            begun = first if self.plan.has_epoch_begin else None
+            return Hooks(None, begun, first, self.plan.pass_cap) if first else Hooks(None, begun)
+        is_whole = self._cursor == self._whole
         return Hooks(
             ended=self.pass_index if self.plan.has_epoch_end and is_whole else None,
             begun=self.pass_index + 1 if self.plan.has_epoch_begin and not self._is_last() else None,
@@ -222,15 +238,21 @@ class SequenceWindow(Window):
             raise InternalError(f"pass {self.pass_index + 1} was to begin with {length} batches")
         self.pass_index += 1
         self.phase = Phase.ISSUING
+        self._start = START if self._has_begun else self.plan.start
+        self._has_begun = True
         self._whole = length
         self._length = self._wanted(length)
+        self._start.check(self._length)
+        self._cursor = self._start.next_place(0)
         if self.plan.max_batches is not None:
-            self._length = min(self._length, self.plan.max_batches - self.num_ordered)
-        self._cursor = 0
+            left = self.plan.max_batches - self.num_ordered
+            self._length = min(self._length, self._start.end_of(self._cursor, left))
         self._order = pass_order(self.plan.root, self.pass_index, length) if self.plan.shuffle else None
         self._making.clear()
         if self.plan.has_epoch_begin:
             self.script.append(PassBegun(self.pass_index, self._wanted(length)))
+        if self._cursor == self._length:  # all of it was consumed, but not its end
+            self._all_issued()
 
     def _wanted(self, length: int) -> int:
         return length if self.plan.pass_cap is None else min(length, self.plan.pass_cap)

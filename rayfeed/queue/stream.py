@@ -18,6 +18,7 @@ from rayfeed.errors import BatchError, FeedClosedError, InternalError
 from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import Run, SourceRecord, Ticket
 from rayfeed.queue.canonical import CanonicalCopy
+from rayfeed.queue.travel import callers_level
 from rayfeed.queue.window import Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed, Window
 from rayfeed.stats import FeedStats
 
@@ -51,10 +52,12 @@ class Delivered:
     Attributes:
         reader: Where its arrays are.
         place: Which batch of the reader it is.
+        number: Its place in the pass of its Sequence, or in its copy of a generator.
     """
 
     reader: Reader
     place: int
+    number: int
 
     def batch(self, *, copy: bool = False) -> Batch:
         """The batch in its source's structure; read-only views of shared memory unless `copy`."""
@@ -241,7 +244,8 @@ class ProducedStream:
         if self._place == current.stop:
             self._current = None
             self._conductor.consumed(self._state.number, current.stop - current.start)
-        item = Delivered(current.payload[1], place)
+        ticket, reader = current.payload
+        item = Delivered(reader, place, ticket.first + place)
         self._meter.delivered(item)
         return item
 
@@ -257,7 +261,7 @@ class ProducedStream:
                 case Closed():
                     raise FeedClosedError("this feed was closed while a batch was waited for.")
                 case Notice(text):
-                    warnings.warn(text, stacklevel=4)
+                    warnings.warn(text, stacklevel=callers_level())
                 case Deliver() | PassEnded() | PassBegun():
                     return found
                 case _:

@@ -46,13 +46,13 @@ def pack_or_keep(source: Any, *, name: str, info: SourceInfo, options: StreamOpt
                 f"  As it is, it runs in a thread of this process (pid {os.getpid()}), one batch at a time, and its "
                 "batches are sent from here.",
                 UserWarning,
-                stacklevel=_callers_level(),
+                stacklevel=callers_level(),
             )
             return None
         raise SourceError(f"{error}\n  {hint}") from error.__cause__
 
 
-def _callers_level() -> int:
+def callers_level() -> int:
     """The ``stacklevel`` at which a warning given by this function's caller names the first line outside of rayfeed."""
     level, frame = 0, inspect.currentframe()
     package = __name__.partition(".")[0]

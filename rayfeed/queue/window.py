@@ -29,6 +29,11 @@ DEPTH = 2
 """Tickets a worker's thread holds: one being made, one waiting, which hides the way between feed and producer."""
 
 
+DEADLY = 3
+"""Workers lost while they made the same ticket, after which it is taken for the reason. With one worker its restarts
+(`ProducerOptions.max_restarts`) would be used up by the next."""
+
+
 @dataclass(frozen=True)
 class Bound:
     """The queue's bounds (contract C13).
@@ -104,6 +109,7 @@ class Issued:
         num_taken: Of these, batches handed over already.
         ended: Whether the answer was the stream's end.
         failure: The answer's error, if it had one.
+        deaths: Workers that were lost while they made it.
     """
 
     ticket: Ticket
@@ -114,6 +120,7 @@ class Issued:
     num_taken: int = 0
     ended: bool = False
     failure: Any = None
+    deaths: int = 0
 
 
 class Window(ABC):
@@ -154,18 +161,24 @@ class Window(ABC):
 
     def worker_lost(self, worker: int) -> list[Ticket]:
         """A producer is gone; its unanswered tickets, which `issue` will give out again."""
-        self.num_slots -= self.workers.pop(worker, 0)
+        slots = self.workers.pop(worker, 0)
+        self.num_slots -= slots
         orphans: list[Ticket] = []
-        for number, _ in sorted(self.held.pop(worker, set())):
+        for place, (number, _) in enumerate(sorted(self.held.pop(worker, set()))):
             state = self.issued.get(number)
             if state is None or state.done:
                 continue
+            state.deaths += place < slots  # the others waited for their turn
             state.holders.discard(worker)
             if not state.holders:
                 heapq.heappush(self.lost, number)
                 orphans.append(state.ticket)
         self.num_remade += len(orphans)
         return orphans
+
+    def deadly(self) -> Ticket | None:
+        """A ticket that no worker should be given any more: it was being made each time too many were lost."""
+        return next((self.issued[number].ticket for number in self.lost if self.issued[number].deaths >= DEADLY), None)
 
     def answered(
         self,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-ORDER, WORKER, BATCH = range(3)
+ORDER, WORKER, BATCH, RNG, LANE_RNG = range(5)
 """The purposes seeds are drawn for: the first word after the root, so that no two purposes share a stream."""
 
 
@@ -32,6 +32,16 @@ def pass_order(root: int, pass_index: int, length: int) -> np.ndarray:
 def worker_seed(root: int, worker: int) -> int:
     """A 64-bit seed of a worker's own."""
     return int(_sequence(root, WORKER, worker).generate_state(1, np.uint64)[0])
+
+
+def batch_rng(root: int, pass_index: int, index: int) -> tuple[int, ...]:
+    """What the random numbers of `rayfeed.rng` follow from, for one batch."""
+    return (root, RNG, pass_index, index)
+
+
+def lane_rng(root: int, lane: int) -> tuple[int, ...]:
+    """The same for one copy of a generator."""
+    return (root, LANE_RNG, lane)
 
 
 def seed_batch(root: int, pass_index: int, index: int) -> None:

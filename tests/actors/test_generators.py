@@ -96,10 +96,11 @@ def test_copies_that_do_not_ask_duplicate_the_data_and_the_caller_is_warned():
     with (
         pytest.warns(
             UserWarning, match=r"may duplicate your data: each of the 2 producers runs its own copy of source"
-        ),
+        ) as caught,
         rayfeed.Feed(count(6), 2, use_multiprocessing=True) as feed,
     ):
         assert numbers_of(feed) == [number for number in range(6) for _ in range(2)]
+    assert not any("/rayfeed/queue/" in warning.filename for warning in caught), "it names no line of the caller's"
 
 
 @pytest.mark.parametrize(

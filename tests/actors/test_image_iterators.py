@@ -138,3 +138,16 @@ def test_two_flows_zipped_as_images_and_masks_stay_together(generator_class):
     assert len(found) == 9
     for pair, expected in zip(found, plain, strict=False):
         np.testing.assert_array_equal(pair, expected)
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_a_feed_of_one_goes_on_with_the_next_batch_in_the_saved_seeds_order(count, generator_class):
+    with rayfeed.Feed(flow(generator_class(), shuffle=True), 2, True, seed=9) as feed:
+        first = samples(feed.take(count))
+        state = feed.state_dict()
+        rest = samples(feed.take(12 - count))
+    for workers, use_multiprocessing in ((0, False), (2, True)):
+        with rayfeed.Feed(flow(generator_class(), shuffle=True), workers, use_multiprocessing) as feed:
+            feed.load_state_dict(state)
+            assert samples(feed.take(12 - count)) == rest
+    assert sorted(first + rest) == sorted([*range(NUM_IMAGES)] * 2)

@@ -1,6 +1,7 @@
 """Producers of a Sequence are killed at named points: the order and exactly-once hold (contract C6, F2)."""
 
 import os
+import re
 import signal
 
 import pytest
@@ -149,3 +150,22 @@ def test_user_code_that_ends_its_process_is_a_loss_and_told_as_one():
         pytest.raises(ProducerDiedError, match=r"died, and it was the last one: (.|\n)*worker process has died"),
     ):
         list(feed)
+
+
+def test_a_batch_that_ends_every_process_is_given_up_at_its_place_and_named():
+    with rayfeed.Feed(Numbered(40, at={12: die}), 3, use_multiprocessing=True, max_queue_size=4) as feed:
+        read = []
+        with pytest.raises(ProducerDiedError) as caught:
+            read.extend(number_of(one) for one in feed)
+        assert feed.stats().lost_producers == 3
+        with pytest.raises(ProducerDiedError):
+            next(iter(feed))
+    found = re.match(
+        r"3 producers died while they made (batch 12|batches (\d+) to (\d+)) of pass 0 of source", str(caught.value)
+    )
+    first, last = (int(found[2]), int(found[3])) if found[2] else (12, 12)
+    assert first <= 12 <= last
+    assert read == list(range(first))
+    for part in ("(Numbered), the last of them producer ", "not tried again", "raise ProducerOptions.memory"):
+        assert part in str(caught.value)
+    assert caught.value.__cause__ is not None

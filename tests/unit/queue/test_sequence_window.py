@@ -888,3 +888,26 @@ def test_workers_that_are_done_at_once_take_turns():
         window.consumed(sum(item.stop - item.start for item in window.deliver()))
     assert Counter(asked).keys() == {0, 1, 2, 3}
     assert max(Counter(asked).values()) - min(Counter(asked).values()) <= 1
+
+
+def test_a_ticket_is_deadly_once_three_workers_were_lost_while_they_made_it():
+    window = SequenceWindow(stream=0, bound=Bound(8), plan=SequencePlan(40))
+    for life in range(3):
+        assert window.deadly() is None
+        window.worker_ready(0, 1)
+        first, second, *_ = (ticket for _, ticket in window.issue())
+        assert (first.number, first.attempt) == (0, life)
+        window.worker_lost(0)
+    assert window.deadly().number == 0
+    window.answered(0, window.deadly(), payload=None, num_batches=0, failure=KeyError("x"))
+    assert window.deadly() is None, f"{second} only waited for its turn"
+    assert isinstance(next(window.deliver()), StreamFailed)
+
+
+def test_a_worker_of_several_threads_made_as_many_tickets_when_it_was_lost():
+    window = SequenceWindow(stream=0, bound=Bound(8), plan=SequencePlan(40))
+    for _ in range(3):
+        window.worker_ready(0, 2)
+        assert len(list(window.issue())) == 4
+        window.worker_lost(0)
+    assert [state.deaths for state in window.issued.values()] == [3, 3, 0, 0]

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from rayfeed.source.seeding import pass_order, root_seed, seed_batch, seeded, worker_seed
+from rayfeed.source.seeding import batch_rng, lane_rng, pass_order, root_seed, seed_batch, seeded, worker_seed
 
 
 def drawn(root, pass_index, index):
@@ -77,3 +77,9 @@ def test_each_worker_has_a_seed_of_its_own_that_follows_from_the_root():
     assert len(set(seeds)) == 16
     assert seeds == [worker_seed(root, worker) for root in (3, 4) for worker in range(8)]
     assert all(0 <= seed < 1 << 64 for seed in seeds)
+
+
+def test_random_numbers_of_a_batch_follow_from_root_pass_and_index_and_of_a_lane_from_root_and_lane():
+    found = [batch_rng(root, p, i) for root in (1, 2) for p in (0, 1) for i in (0, 1)]
+    found += [lane_rng(root, lane) for root in (1, 2) for lane in (0, 1)]
+    assert len({np.random.default_rng(seeds).random() for seeds in found}) == len(found) == 12

@@ -11,7 +11,7 @@ class Stream:
     """A stream of these items: numbers are batches, the rest is itself. It must not be read beyond its end."""
 
     def __init__(self, *items):
-        self.items = [Delivered(None, item) if isinstance(item, int) else item for item in items]
+        self.items = [Delivered(None, item, item) if isinstance(item, int) else item for item in items]
         self.num_read = 0
 
     def next_item(self):

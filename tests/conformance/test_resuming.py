@@ -1,0 +1,85 @@
+"""A rng, A state, G1 and G3 of a Feed: what a batch draws, and going on where another feed stood."""
+
+import json
+
+import numpy as np
+import pytest
+
+import rayfeed
+from tests.conformance.contract import complaint, line
+
+
+class Noisy(rayfeed.Sequence):
+    """Noise from both generators that a seed reaches, in an order that each pass changes."""
+
+    def __init__(self):
+        self.order = np.arange(6)
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        noise = np.random.rand(2, 3) + rayfeed.rng().normal(size=(2, 3))  # noqa: NPY002 - what seeding is for
+        return noise, np.full(2, self.order[index])
+
+    def on_epoch_end(self):
+        rayfeed.rng().shuffle(self.order)
+
+
+def read(workers, count, state=None):
+    """The next `count` batches, and the state after them, as it would lie in a file."""
+    with rayfeed.Feed(Noisy(), workers, use_multiprocessing=True, shuffle=True, seed=3) as feed:
+        if state is not None:
+            feed.load_state_dict(json.loads(state))
+        batches = [(inputs.tolist(), targets.tolist()) for inputs, targets in feed.take(count)]
+        return batches, json.dumps(feed.state_dict())
+
+
+@line("A rng", "G1 processes")
+@complaint(
+    "keras-team/keras#11365",
+    there="a seed had no effect with more than one worker",
+    here="the same seed gives the same bytes for any number of worker processes",
+)
+def test_with_a_seed_batches_are_the_same_bytes_for_any_number_of_processes():
+    found, _ = read(0, 15)
+    assert len({tuple(map(tuple, inputs)) for inputs, _ in found}) == 15
+    for workers in (1, 2, 7):
+        assert read(workers, 15)[0] == found
+
+
+@line("G2")
+@complaint(
+    "pytorch/pytorch#5059",
+    there="forked workers all drew the same numbers from numpy.random",
+    here="without a seed no two producers share a stream, of NumPy's or of rayfeed.rng",
+)
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: np.random.rand(4), lambda: rayfeed.rng().random(4)],  # noqa: NPY002 - as above
+    ids=["numpy", "rng"],
+)
+def test_without_a_seed_no_two_producers_draw_the_same(draw):
+    def noise():
+        rayfeed.get_worker_info()
+        while True:
+            yield draw()[np.newaxis], np.zeros(1)
+
+    with rayfeed.Feed(noise, 3, use_multiprocessing=True) as feed:
+        drawn = [tuple(inputs[0].tolist()) for inputs, _ in feed.take(30)]
+    assert len(set(drawn)) == 30
+
+
+@line("A state", "G3 feed")
+@complaint(
+    "KempnerInstitute/KempnerForge#57",
+    there="after the second resume the batches were not those of an uninterrupted run",
+    here="a feed goes on with the very next batch each time, with another number of workers",
+)
+def test_a_feed_that_is_resumed_twice_gives_what_one_gives_that_never_stopped():
+    whole, _ = read(2, 17)
+    first, state = read(3, 4)
+    second, state = read(1, 7, state)
+    third, _ = read(0, 6, state)
+    assert first + second + third == whole
+    assert len(state) < 200
