@@ -21,8 +21,8 @@ Report (2026-11-22, 2 cores, Ray 2.60, Keras 3.15, torch 2.13, Grain 0.2.18; med
     19 MB, queue 64          197      20.8      35.2      56.5      27.3       689    3.15 (1.04 to 3.94), 2
 
 The last line is not steady: of the rounds of this run and of a shorter one on the same day (rayfeed, Keras and Grain
-alone) three of six gave 18 to 96 batches a second, and Keras' pool was slow in the same rounds; alone, rayfeed gave 190
-to 260 in each of four turns. The window then cycles through 1.3 GB of the store, and every contender fills as much.
+alone) three of six gave 18 to 96 batches a second; with nobody beside it, four of four gave 190 to 260. The window then
+cycles through 1.3 GB of the store, and every contender fills as much; why it is slow has no profile yet.
 
 Three are not met; `frame_cost.py` has the profile. With the default queue a frame holds 6 batches, half of what may be
 outstanding, and Ray's own work for a call bounds their number: at 600 KB bare Ray calls with the same bytes make 358
