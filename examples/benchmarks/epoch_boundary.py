@@ -18,7 +18,7 @@ Report (2026-11-22, 2 cores, Ray 2.60, Keras 3.15 on TensorFlow 2.21; medians of
     the median first step, of the median step      1.08 (0.96 to 1.09), wanted 1.2
     the longest first step, of the median step     1.52 (1.38 to 1.88), wanted 1.2
 
-The longest of seven boundaries takes 2 ms more than a step; the others, no more than one.
+The longest of seven boundaries takes 2 ms more than a step.
 """
 
 import contextlib

@@ -25,7 +25,7 @@ Report (2026-11-22, 2 cores, Ray 2.60, Keras 3.15 on TensorFlow 2.21; medians of
     4.8 MB, of the pool's time       0.17 (0.17 to 0.19), wanted 0.4
 
 Arrays in memory cost their training nothing to make; here producers, Ray and TensorFlow's threads share two cores. What
-is left of it is `frame_cost.py`'s cost of a frame, 1.5 ms of CPU at 10 features and 5.4 ms at 600 KB for 6 batches,
+is left of it is `frame_cost.py`'s cost of a frame, 1.8 ms of CPU for 6 small batches and 5.6 ms for 6 of 600 KB,
 and at 19 MB, a batch a frame, its copy into the store. With a queue of 100 more batches share a frame, or are there
 before the epoch begins: then a step is shorter than with arrays from 600 KB on.
 """

@@ -8,21 +8,21 @@ for the next.
 
     python examples/benchmarks/frame_cost.py
 
-Report (2026-11-22, 2 cores, Ray 2.60; microseconds of CPU per frame, medians of three rounds):
+Report (2026-11-23, 2 cores, Ray 2.60; microseconds of CPU per frame, medians of three rounds):
 
                                         4 KB, queue 10       4 KB, queue 1000     600 KB, queue 10
                                       rayfeed  bare Ray     rayfeed  bare Ray    rayfeed  bare Ray
-    batches in a frame                      6                   251                    6
-    frames a second                       930     1,668         243       514        307       358
-    consumer: the reading thread           95       170       1,449       262        195       405
-    consumer: rayfeed's thread            281         -         436         -        434         -
-    consumer: Ray's thread                287       212         749       459        797       620
-    consumer: others                      102        94         390       301        415       382
-    raylet                                 11         7       1,222       943      1,238     1,185
-    producers                             755       429       3,131     1,240      2,313     1,941
+    batches in a frame                      6                   246                    6
+    frames a second                       787     1,473         190       379        296       349
+    consumer: the reading thread          112       186       1,831       374        218       400
+    consumer: rayfeed's thread            331         -         603         -        453         -
+    consumer: Ray's thread                332       230         977       609        815       619
+    consumer: others                      111        99         497       384        434       395
+    raylet                                 16        10       1,562     1,193      1,308     1,230
+    producers                             906       478       3,976     1,646      2,414     1,917
 
-Most of what rayfeed's own thread does, by py-spy, is Ray's submission of the next call. Letting a consumer that waits
-handle events itself, without that thread, made no difference: the work is the same, and waking a thread is the least.
+Letting a consumer that waits handle events itself, without rayfeed's thread, made no difference: the work is the same,
+and waking a thread is the least of it.
 """
 
 import contextlib

@@ -20,15 +20,15 @@ Report (2026-11-22, 2 cores, Ray 2.60, Keras 3.15, torch 2.13, Grain 0.2.18; med
     19 MB, queue 10          212      21.8      75.3      68.4      52.1       726    2.84 (2.82 to 3.09), 2
     19 MB, queue 64          197      20.8      35.2      56.5      27.3       689    3.15 (1.04 to 3.94), 2
 
-The last line is not steady: of the rounds of this run and of a shorter one on the same day (rayfeed, Keras and Grain
-alone) three of six gave 18 to 96 batches a second; with nobody beside it, four of four gave 190 to 260. The window then
-cycles through 1.3 GB of the store, and every contender fills as much; why it is slow has no profile yet.
+The last line is not steady: of the rounds of this run and of one with rayfeed, Keras and Grain alone, three of six gave
+18 to 96 batches a second; with nobody beside it (``transport.py rayfeed``) three of three gave 222 to 261. The window
+then cycles through 1.3 GB of the store; why it is slow beside others has no profile yet.
 
 Three are not met; `frame_cost.py` has the profile. With the default queue a frame holds 6 batches, half of what may be
-outstanding, and Ray's own work for a call bounds their number: at 600 KB bare Ray calls with the same bytes make 358
-frames a second, which is 1.9 times the best peer. At 4 KB it bounds them at 1,668, of which 930 are reached: making,
-laying out and handing over 6 batches costs another half of Ray's own work. With the wide queue it is the batches
-themselves: all in all 12 us each in the producer, where it is made, checked and copied, and 6 in the reading thread.
+outstanding, and Ray's own work for a call bounds their number: at 600 KB bare Ray calls with the same bytes make 349
+frames a second, which is 1.9 times the best peer. At 4 KB it bounds them at 1,473, of which 787 are reached: making,
+laying out and handing over 6 batches costs nearly as much again. With the wide queue it is the batches themselves: all
+in all 16 us each in the producer, where it is made, checked and copied, and 7 in the reading thread.
 """
 
 import contextlib

@@ -17,6 +17,8 @@ LINES = {
     "A Feed": "A Feed gives the stream that training gets to any other consumer.",
     "A Sequence": "rayfeed.Sequence, Keras' PyDataset and any object with the two methods are Sequences.",
     "A get_worker_info": "In a producer it tells its number, how many there are, and a seed; elsewhere it is None.",
+    "A rng": "rayfeed.rng() is the random generator of the batch being made.",
+    "A state": "feed.state_dict() and load_state_dict() continue at the next batch.",
     "A install": "rayfeed.install() puts the three methods back on keras.Model.",
     "B1": "A batch is (inputs, targets[, weights]), each an array, a list or a dict; predict takes bare inputs.",
     "B2": "Arrays of one batch that differ in length are a ValueError with each name and length.",
@@ -56,12 +58,10 @@ LINES = {
     "E7": "The caller's model ends with weights, optimizer state and metrics as if trained in place.",
     "E7 any model": "Unbuilt models, classes of one's own, and functions that build the model are trained as well.",
     "E8": "verbose is 0 silent, 1 Keras' bar, 2 a line per epoch, drawn once and in the caller's terminal.",
-    "A rng": "rayfeed.rng() is the random generator of the batch being made.",
-    "A state": "feed.state_dict() and load_state_dict() continue at the next batch.",
+    "E9": "Paths given to callbacks are relative to the caller's working directory.",
     "G1 processes": "With a seed, batches are the same bytes for any number of worker processes.",
     "G2": "Without a seed no two workers share a random stream.",
     "G3 feed": "A feed's state is small, JSON takes it, and any number of workers goes on from it.",
-    "E9": "Paths given to callbacks are relative to the caller's working directory.",
 }
 
 NOT_BUILT = {
