@@ -17,7 +17,9 @@ import itertools
 import multiprocessing
 import os
 import time
+import warnings
 from multiprocessing import shared_memory
+from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +30,9 @@ ROWS = 32  # samples in a batch
 READY = 8  # different batches a producer has at hand
 LENGTH = 10_000_000  # batches of a pass: more than a turn can take
 WARM_S = 0.7  # a turn's begin that does not count: the loader fills its queue, pages are touched
+REST_S = 15  # what the contender before may take to come to rest
+IDLE_SHARE = 0.9  # of the processors' time: Ray's own processes never rest
+LOOK_S = 0.2
 END_S = 20  # a contender's end: its loader's processes may be waited for
 MAX_RING_SLOTS = 4  # per producer: few pages, used again and again, are the fastest
 
@@ -273,10 +278,33 @@ def serve(open_contender, name, connection):
     getattr(take, "close", int)()
 
 
+def wait_until_idle():
+    """Wait until the processors have next to nothing to do: the contender before has filled its queue again, which it
+    would otherwise do at the cost of this one's turn. At 19 MB a batch, 64 of which are waited for, that was most of
+    the turn."""
+    deadline = time.monotonic() + REST_S
+    while _idle_share() < IDLE_SHARE:
+        if time.monotonic() > deadline:
+            warnings.warn(f"the machine is still busy after {REST_S} s: this turn shares it", stacklevel=3)
+            break
+
+
+def _idle_share():
+    """The part of all processors' time that was idle in the `LOOK_S` after this was called."""
+    before = _processor_times()
+    time.sleep(LOOK_S)
+    spent = [after - earlier for after, earlier in zip(_processor_times(), before, strict=True)]
+    return (spent[3] + spent[4]) / max(sum(spent), 1)  # idle, and idle for a disk's sake
+
+
+def _processor_times():
+    return [int(ticks) for ticks in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+
+
 class Turns:
     """One contender's process, seen from the benchmark.
 
-    `open_contender(name)` runs there, and gives the function that takes a turn.
+    `open_contender(name)` runs there, and gives the function that takes a turn. A turn begins on an idle machine.
     """
 
     def __init__(self, open_contender, name):
@@ -287,6 +315,7 @@ class Turns:
         theirs.close()  # so that the end of that process is noticed
 
     def take(self, *turn):
+        wait_until_idle()
         self.connection.send(turn)
         result = self.connection.recv()
         if isinstance(result, Exception):

@@ -94,6 +94,9 @@ class InlineStream:
             self._meter.delivered(item)
         return item
 
+    def peek(self) -> None:
+        """Nothing is made before it is asked for (contract C10)."""
+
     def stats(self) -> FeedStats:
         meter = self._meter
         return FeedStats(

@@ -7,6 +7,7 @@ consumer's end of it; `InlineStream` (in its own file) has the same face and no 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 import warnings
@@ -173,6 +174,10 @@ class Stream(Protocol):
         """The next item: a batch, a pass' end or beginning, the stream's end. Waits; raises what the source raised."""
         ...
 
+    def peek(self) -> Delivered | None:
+        """The batch that `next_item` would give, if it has arrived; None also where something else comes first."""
+        ...
+
     def stats(self) -> FeedStats:
         """The stream's figures so far."""
         ...
@@ -225,6 +230,7 @@ class ProducedStream:
         self._closed = False
         self._current: Deliver | None = None
         self._place = 0
+        self._seen: Any = None  # the queue's first thing, where `peek` found that it is no batch
         self._end: StreamEnded | StreamFailed | None = None
 
     def start(self) -> None:
@@ -244,10 +250,19 @@ class ProducedStream:
         if self._place == current.stop:
             self._current = None
             self._conductor.consumed(self._state.number, current.stop - current.start)
-        ticket, reader = current.payload
-        item = Delivered(reader, place, ticket.first + place)
+        item = _delivered(current, place)
         self._meter.delivered(item)
         return item
+
+    def peek(self) -> Delivered | None:
+        if self._current is None and self._seen is None and not self._closed:
+            with contextlib.suppress(queue.Empty):
+                found = self._state.out.get_nowait()
+                if isinstance(found, Deliver):
+                    self._current, self._place = found, found.start
+                else:
+                    self._seen = found
+        return _delivered(self._current, self._place) if self._current is not None else None
 
     def _receive(self) -> Deliver | PassEnded | PassBegun | StreamEnded:
         """The next thing in the queue; a failure is raised, again and again once it was reached."""
@@ -274,6 +289,9 @@ class ProducedStream:
 
     def _get(self) -> Any:
         out = self._state.out
+        if self._seen is not None:
+            seen, self._seen = self._seen, None
+            return seen
         try:
             return out.get_nowait()
         except queue.Empty:
@@ -317,3 +335,8 @@ class ProducedStream:
             self._current = None
             self._conductor.close_stream(self._state.number)
             self._state.out.put(Closed())
+
+
+def _delivered(found: Deliver, place: int) -> Delivered:
+    ticket, reader = found.payload
+    return Delivered(reader, place, ticket.first + place)

@@ -3,8 +3,9 @@
 `model.fit` takes a `DataAdapter` and asks it for an iterable per epoch, each backend for one of its own kind.
 
 **TensorFlow.** With the default strategy its step function accepts plain Python iterators of tensors, so the adapter
-hands over tensors that alias the frame's memory by dlpack: no ``tf.data``, no copy. Distribution strategies and
-``steps_per_execution > 1`` need a graph and get a ``tf.data.Dataset`` over the same iterator.
+hands over tensors that alias the frame's memory by dlpack: no ``tf.data``, no copy. Where the model lies on a GPU,
+they are copied there one step ahead (`staging`). Distribution strategies and ``steps_per_execution > 1`` need a graph
+and get a ``tf.data.Dataset`` over the same iterator.
 
 **JAX.** A step takes NumPy arrays; on the CPU it works on their memory where it lies, if that is aligned, and keeps it
 for as long as it does. No tensor made before costs as little. For other devices Keras begins each transfer one batch
@@ -41,17 +42,19 @@ from __future__ import annotations
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-import numpy as np
+import numpy as np  # noqa: TC002 - as keras: annotations name it, and it is loaded in any case
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.data_adapters.data_adapter_utils import get_torch_dataloader
 
 from rayfeed.errors import InternalError, SourceError
 from rayfeed.queue.stream import Delivered
 from rayfeed.trainer.class_weight import ClassWeight
-from rayfeed.trainer.conversion import Alias, Conversion, as_keras_dtype, can_alias
+from rayfeed.trainer.conversion import Conversion, as_keras_dtype, as_tensor, on_device
 from rayfeed.trainer.slices import Slices
+from rayfeed.trainer.staging import Staging, own_device
 
 
 class Steps:
@@ -106,6 +109,7 @@ class FeedAdapter(DataAdapter):
         self._draws = True
         self._shown: deque[Delivered] = deque()  # batches Keras looked at before training began
         self._slice_is_new = False  # begun by looking, and not yet by Keras
+        self._staging: Staging | None = None
 
     # Keras' side
 
@@ -136,7 +140,7 @@ class FeedAdapter(DataAdapter):
 
         if self._needs_graph():
             return tf.data.Dataset.from_generator(self._arrays, output_signature=self._signature(tf))
-        return _Iterable(lambda: _Tensors(self, self._conversion, tf))
+        return _Iterable(lambda: _Tensors(self, tf))
 
     def get_numpy_iterator(self) -> Iterator[Any]:
         return self._arrays()
@@ -175,6 +179,11 @@ class FeedAdapter(DataAdapter):
         """A validation is over: what Keras reads before the next one begins, it only looks at."""
         self._is_live, self._draws = False, True
 
+    def close(self) -> None:
+        """End the thread that copies batches to the device, if there is one."""
+        if self._staging is not None:
+            self._staging.close()
+
     def input_specs(self) -> Any:
         """The inputs of the first batch, which is given again later, as `InputSpec` in the model's structure."""
         return self._conversion.input_specs(self._first())
@@ -211,6 +220,19 @@ class FeedAdapter(DataAdapter):
                 f"{self._what} ended before {place}: there is nothing to work with.\n"
                 "  A generator must give at least steps batches for each round; an endless one never returns."
             )
+
+    def stage(self, tf: Any) -> None:
+        """Have batches copied ahead from now on, if the model is known to lie on a device of its own."""
+        device = own_device(self._model) if self._staging is None else None
+        if device is not None:
+            convert = partial(on_device, tf, device)
+            self._staging = Staging(lambda item: self._conversion.data(item, convert))
+
+    def tensors(self, item: Delivered, tf: Any) -> Any:
+        """A batch as TensorFlow's tensors."""
+        if self._staging is None:
+            return self._conversion.data(item, partial(as_tensor, tf))
+        return self._staging.data(item, self._shown[0] if self._shown else self.slices.peek())
 
     def _arrays(self) -> Iterator[Any]:
         while (item := self.take()) is not None:
@@ -281,11 +303,11 @@ class _Loader:
 class _Tensors:
     """The rest of the current slice as tensors, for TensorFlow's step function in Python."""
 
-    def __init__(self, adapter: FeedAdapter, conversion: Conversion, tf: Any) -> None:
+    def __init__(self, adapter: FeedAdapter, tf: Any) -> None:
         self._adapter = adapter
-        self._conversion = conversion
         self._tf = tf
         self._is_first = True
+        adapter.stage(tf)
 
     def __iter__(self) -> _Tensors:
         return self
@@ -295,16 +317,11 @@ class _Tensors:
         if item is None:
             # The step function would swallow a StopIteration and stumble over the missing result.
             raise self._tf.errors.OutOfRangeError(None, None, "the source ran out of data")
-        data = self._conversion.data(item, self._tensor)
+        data = self._adapter.tensors(item, self._tf)
         if self._is_first:
             self._is_first = False
             self._adapter.trace(data, self._tf)
         return data
-
-    def _tensor(self, array: np.ndarray) -> Any:
-        if not can_alias(array):
-            return self._tf.convert_to_tensor(as_keras_dtype(array))
-        return self._tf.experimental.dlpack.from_dlpack(np.asarray(Alias(array)).__dlpack__())
 
 
 def _traced_step(function: Any) -> Any:

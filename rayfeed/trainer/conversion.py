@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np  # noqa: TC002 - as keras: annotations name it, and it is loaded in any case
+import numpy as np
 
 from rayfeed.batch import ROLES, unflatten
 from rayfeed.queue.stream import Delivered
@@ -116,3 +116,19 @@ def can_alias(array: np.ndarray) -> bool:
         and array.flags.c_contiguous
         and array.ctypes.data % ALIGNMENT == 0
     )
+
+
+def as_tensor(tf: Any, array: np.ndarray) -> Any:
+    """The array as a tensor in the host's memory; the same memory, where that may be."""
+    if not can_alias(array):
+        return tf.convert_to_tensor(as_keras_dtype(array))
+    return tf.experimental.dlpack.from_dlpack(np.asarray(Alias(array)).__dlpack__())
+
+
+def on_device(tf: Any, device: str, array: np.ndarray) -> Any:
+    """The array as a tensor on a device; of strings, which lie in the host's memory alone, there."""
+    tensor = as_tensor(tf, array)
+    if tensor.dtype == tf.string:
+        return tensor
+    with tf.device(device):
+        return tf.identity(tensor)

@@ -69,7 +69,7 @@ def run_job(
             function=FUNCTIONS[job.method],
         )
         streams[0].start()
-        with _own_errors(adapter), state_kept(model):
+        with contextlib.closing(adapter), _own_errors(adapter), state_kept(model):
             if not all(layer.built for layer in layers_of(model)):  # Keras may call a model built whose layers are not
                 tell_inputs(adapter.input_specs())
             match job.method:
@@ -105,8 +105,10 @@ def _fit(
     container = _container(job, model, [opening, *callbacks], progress, slices, last=[Closing(slices, job.epochs)])
     # Keras' `BackupAndRestore` leaves the epoch it resumed at in the model, where it would hold for later calls too.
     model._initial_epoch = None  # noqa: SLF001 - there is no other way
-    errors = _own_errors(testing) if testing is not None else contextlib.nullcontext()
-    with errors:
+    with contextlib.ExitStack() as stack:
+        if testing is not None:
+            stack.enter_context(contextlib.closing(testing))
+            stack.enter_context(_own_errors(testing))
         history = model.fit(
             adapter,
             epochs=job.epochs,

@@ -91,6 +91,12 @@ class Slices:
             self.num_taken += 1
         return item
 
+    def peek(self) -> Delivered | None:
+        """What `take` would give now, if that has arrived already; it stays the slice's next batch."""
+        if self.num_taken == self._length or self.has_ended:
+            return None
+        return self._peeked[0] if self._peeked else self.stream.peek()
+
     def has_more(self) -> bool:
         """Whether the stream has a batch after the slices so far; waits for it."""
         if self._fixed is not None and not self._peeked:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import rayfeed
+from rayfeed.queue.stream import Delivered
+from tests.conftest import wait_until
 from tests.sources import Numbered, number_of, numbers_of
 
 
@@ -138,3 +140,26 @@ def test_frames_begin_with_one_batch_and_grow():
         assert sum(sizes) == 2000
         assert max(sizes) > 20
         assert feed.stats().frames < 200
+
+
+def test_looking_at_the_next_batch_takes_nothing():
+    with rayfeed.Feed(Numbered(3), max_queue_size=4) as feed:
+        stream = feed._opened.streams[0]
+        assert stream.peek() is None  # nothing was asked for yet
+        items = []
+        for _ in range(8):
+            stream.start()
+            wait_until(lambda: stream.peek() is not None or stream._seen is not None, "nothing arrived")
+            seen = stream.peek()
+            assert stream.peek() == seen
+            items.append(stream.next_item())
+            assert seen == (items[-1] if isinstance(items[-1], Delivered) else None)
+        assert feed.stats().batches == 6
+    kinds = [type(item).__name__ for item in items]
+    assert kinds == 2 * ["Delivered", "Delivered", "Delivered", "PassEnded"]
+
+
+def test_in_line_nothing_is_made_for_a_look():
+    with rayfeed.Feed(Numbered(3), 0) as feed:
+        assert feed._opened.streams[0].peek() is None
+        assert numbers_of(feed) == [0, 1, 2]

@@ -181,3 +181,19 @@ def test_an_error_comes_at_its_place_in_the_slice():
     assert slices.take().place == 0
     with pytest.raises(ValueError, match="batch 1"):
         slices.take()
+
+
+def test_a_look_ahead_stays_inside_of_the_slice():
+    stream = passes(2, 2)
+    stream.peek = lambda: (
+        stream.items[stream.num_read] if isinstance(stream.items[stream.num_read], Delivered) else None
+    )
+    slices = Slices(stream, steps=3, first_length=None)
+    slices.begin()
+    seen = []
+    while (item := slices.take()) is not None:
+        seen.append((item.place, getattr(slices.peek(), "place", None)))
+    assert seen == [(0, 1), (1, None), (2, None)]  # a pass' end comes first; the slice ends
+    assert slices.has_more()  # reads the next one
+    slices.begin()
+    assert slices.peek().place == 3
