@@ -5,6 +5,7 @@
 #
 #   make backends   install JAX and torch there too (torch: some 200 MB, or gigabytes of CUDA's libraries where the index
 #                   has no build for the CPU), so that `make test` tests Keras' other backends, which it skips otherwise
+#   make chaos      20 epochs of which every batch is hashed, while a producer is killed every second
 #   make bench      every benchmark, beside its peers; figures and charts in benchmarks/, the targets at the end. Wants a
 #                   machine that does nothing else, for twenty minutes
 #
@@ -17,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 BENCHMARKS := transport frame_cost fit epoch_boundary scaling startup memory targets
 
-.PHONY: demo test backends bench lint types pytest clean help
+.PHONY: demo test backends chaos bench lint types pytest clean help
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -25,6 +26,9 @@ help:
 # TensorFlow reports at length what the machine has not got; level 2 leaves its errors.
 demo: $(INSTALLED)
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python examples/digits.py
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m rayfeed.testing.chaos
 
 # One after the other; the first that fails ends it.
 bench: export TF_CPP_MIN_LOG_LEVEL = 2

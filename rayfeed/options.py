@@ -9,9 +9,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rayfeed.errors import OptionError
+
+OnGeneratorLoss = Literal["restart", "drop", "error"]
+"""What becomes of a generator's copy whose producer is lost."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,15 @@ class ProducerOptions:
         resources: Custom Ray resources per producer.
         label_selector: Ray node labels a producer's node must have, such as ``{"rayfeed.io/role": "producer"}``.
         env_vars: Environment variables of the producer processes, set before the process starts.
-        max_restarts: How often one producer is replaced after its process or node was lost.
+        max_restarts: How often within a minute one producer is replaced after its process or node was lost.
         start_timeout_s: Seconds a producer may wait for a place and start, while no other producer works.
+        batch_timeout_s: Seconds after which a warning names the batch that is waited for, and its producer. Sooner or
+            later than that, a Sequence's batch that takes much longer than others is made by an idle producer as well.
+            A producer that has not answered after ten times as long is replaced.
+        on_generator_loss: What becomes of a generator's copy whose producer is lost, with its position in the stream.
+            "restart": the replacement runs the copy from its beginning, so that batches may come again; a warning says
+            so. "drop": the other copies go on without it, with a warning; the last one's loss is an error. "error": an
+            error. A Sequence's batches are made again elsewhere, and none of this is needed.
     """
 
     num_cpus: float | None = None
@@ -36,12 +46,20 @@ class ProducerOptions:
     env_vars: Mapping[str, str] = field(default_factory=dict)
     max_restarts: int = 3
     start_timeout_s: float = 300.0
+    batch_timeout_s: float = 60.0
+    on_generator_loss: OnGeneratorLoss = "restart"
 
     def __post_init__(self) -> None:
         check_number("ProducerOptions.num_cpus", self.num_cpus, least=0, or_none=True)
         check_integer("ProducerOptions.memory", self.memory, least=1, or_none=True)
         check_integer("ProducerOptions.max_restarts", self.max_restarts, least=0)
         check_number("ProducerOptions.start_timeout_s", self.start_timeout_s, least=0)
+        check_number("ProducerOptions.batch_timeout_s", self.batch_timeout_s, least=1)
+        if self.on_generator_loss not in get_args(OnGeneratorLoss):
+            raise OptionError(
+                'ProducerOptions.on_generator_loss must be "restart", "drop" or "error", got '
+                f"{self.on_generator_loss!r}."
+            )
         _check_mappings("ProducerOptions", self)
 
 

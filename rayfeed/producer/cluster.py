@@ -8,6 +8,7 @@ import socket
 
 import ray
 from ray._private.services import find_bootstrap_address
+from ray._private.state import state
 from ray._private.worker import global_worker
 
 from rayfeed.errors import InternalError
@@ -48,6 +49,11 @@ def store_capacity() -> int:
         if node["NodeID"] == here:
             return int(node["Resources"].get("object_store_memory", 0))
     raise InternalError(f"this process' node, {here}, is none of the cluster's")
+
+
+def draining_nodes() -> set[str]:
+    """Nodes that were told to end, and still run what they have: spot machines, and those that an autoscaler takes."""
+    return set(state.get_draining_nodes())
 
 
 def connection() -> object:

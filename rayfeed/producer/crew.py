@@ -51,11 +51,15 @@ class Crew(Protocol):
         num_threads: Batches that each member makes at a time.
         num_lost: Members lost so far.
         span: The least and the most members there may be.
+        batch_timeout_s: How long a ticket may take before the consumer is told.
+        can_replace: Whether a member may be replaced.
     """
 
     num_threads: int
     num_lost: int
     span: tuple[int, int]
+    batch_timeout_s: float
+    can_replace: bool
 
     def start(self) -> None:
         """Ask for all members; they report by `Up` as they come. Called once."""
@@ -105,16 +109,31 @@ class Crew(Protocol):
         """A new call begins: restarts, and the deadline for starting, count from here."""
         ...
 
-    def check_start(self, needed: Collection[int]) -> None:
-        """Raise `PlacementError` when a member's deadline for starting has passed, and the streams need it.
+    def look(self, needed: Collection[int]) -> None:
+        """What is due by the clock: replacements that were put off, and the deadline for starting.
 
         Args:
             needed: Members whose work no other can do: each runs a generator's copy. Of the rest any one will do.
+
+        Raises:
+            PlacementError: A member's deadline for starting has passed, and the streams need it.
         """
+        ...
+
+    def draining(self) -> list[int]:
+        """Members that work on a node that will go."""
+        ...
+
+    def hangs(self, worker: int, waited_s: float) -> Down | None:
+        """The news that a member has not answered for so long; None where it cannot be replaced."""
         ...
 
     def is_connected(self) -> bool:
         """Whether the members can still be reached at all."""
+        ...
+
+    def processes(self) -> list[Opened]:
+        """The processes of the members that take tickets now; any thread may ask."""
         ...
 
     def working(self) -> list[int]:

@@ -13,7 +13,7 @@ from rayfeed.errors import InternalError
 from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
 from rayfeed.producer.home import HomeThread
 from rayfeed.producer.mailbox import Mailbox, Order
-from rayfeed.producer.messages import Answer, SourceRecord, Ticket
+from rayfeed.producer.messages import Answer, Opened, SourceRecord, Ticket
 from rayfeed.source.failure import Failure
 
 TAKE_TIMEOUT_S = 60.0
@@ -26,13 +26,22 @@ class HomePool:
     Args:
         mailbox: Where its orders wait.
         sources: The user's objects by their names, to run here; None where another process has and runs them.
+        batch_timeout_s: How long a ticket may take before the consumer is told.
         post: Takes events to the conductor.
     """
 
-    def __init__(self, mailbox: Mailbox, sources: Mapping[str, Any] | None, post: Callable[[CrewEvent], None]) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        sources: Mapping[str, Any] | None,
+        batch_timeout_s: float,
+        post: Callable[[CrewEvent], None],
+    ) -> None:
         self.num_threads = 1
         self.num_lost = 0
         self.span: tuple[int, int] = (1, 1)
+        self.batch_timeout_s = batch_timeout_s
+        self.can_replace = False
         self._mailbox = mailbox
         self._post = post
         self._thread = HomeThread(LocalOrders(mailbox), sources, shares_memory=True) if sources is not None else None
@@ -86,12 +95,23 @@ class HomePool:
     def renew(self) -> None:
         """There is nothing to count."""
 
-    def check_start(self, needed: Collection[int]) -> None:
+    def look(self, needed: Collection[int]) -> None:
         """It needs no place."""
+
+    def draining(self) -> list[int]:
+        """None: where its node goes, so does the caller."""
+        return []
+
+    def hangs(self, worker: int, waited_s: float) -> None:
+        """Nobody can end user code in the caller's own process."""
 
     def is_connected(self) -> bool:
         """Whatever becomes of Ray's connection: where the mailbox is filled from afar, this process ends with it."""
         return True
+
+    def processes(self) -> list[Opened]:
+        """None of its own."""
+        return []
 
     def working(self) -> list[int]:
         """The only one."""

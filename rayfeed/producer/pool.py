@@ -20,23 +20,15 @@ from enum import Enum
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    ActorUnschedulableError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayTaskError,
-    WorkerCrashedError,
-)
 
 from rayfeed.errors import PlacementError, ProducerDiedError
 from rayfeed.options import ProducerOptions
 from rayfeed.producer.actor import IDLE_TIMEOUT_S, Producer
-from rayfeed.producer.cluster import connection
+from rayfeed.producer.cluster import connection, draining_nodes
 from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
 from rayfeed.producer.messages import Opened, SourceRecord, Ticket, from_result
 from rayfeed.producer.placement import Claim, describe_free
+from rayfeed.producer.restarts import Restarts
 
 END_TIMEOUT_S = 10.0
 """How long the end of killed processes is waited for; Ray takes some milliseconds."""
@@ -56,8 +48,9 @@ class _Member:
     """One producer, in its current life."""
 
     worker: int
+    restarts: Restarts
     life: int = 0
-    restarts: int = 0  # used by the present call
+    due: float | None = None  # when its replacement may start
     state: State = State.WAITING
     since: float = 0.0
     actor: Any = None
@@ -68,26 +61,6 @@ class _Member:
     def __str__(self) -> str:
         place = f" (node {self.opened.node}, pid {self.opened.pid})" if self.opened is not None else ""
         return f"producer {self.worker}{place}"
-
-
-def is_loss(error: BaseException) -> bool:
-    """Whether a failed call means that its producer, or its result, was lost, and the ticket can be made elsewhere.
-
-    The order matters: Ray's `RayTaskError` takes on the class of what user code raised, which may be anything.
-    """
-    if isinstance(error, RayTaskError):
-        return False
-    return isinstance(
-        error,
-        (
-            RayActorError,
-            ObjectLostError,
-            NodeDiedError,
-            WorkerCrashedError,
-            OutOfMemoryError,
-            ActorUnschedulableError,
-        ),
-    )
 
 
 class Pool:
@@ -115,13 +88,16 @@ class Pool:
         self.num_threads = num_threads
         self.num_lost = 0
         self.span = (num_producers if least is None else least, num_producers)
+        self.batch_timeout_s = options.batch_timeout_s
+        self.can_replace = True
         self._claim = claim
         self._options = options
         self._post = post
         self._connection = connection()
+        self._node_id = ray.get_runtime_context().get_node_id()
         self._rests = False
         self._hides_gpus = "CUDA_VISIBLE_DEVICES" not in claim.env_vars
-        self._members = [_Member(worker) for worker in range(num_producers)]
+        self._members = [_Member(worker, Restarts(options.max_restarts)) for worker in range(num_producers)]
         settings: dict[str, Any] = {
             "max_restarts": 0,
             "max_task_retries": 0,
@@ -198,6 +174,7 @@ class Pool:
         if event.life != member.life or member.state is not State.WAITING:
             return False
         member.state, member.opened = State.WORKING, event.opened
+        member.restarts.came_up()
         return True
 
     def on_down(self, event: Down) -> bool:
@@ -212,35 +189,41 @@ class Pool:
         self.num_lost += 1
         ray.kill(member.actor)  # a producer that is cut off, or whose answer is lost, may live: it must not go on
         described = str(member)
-        if member.restarts >= self._options.max_restarts:
+        now = time.monotonic()
+        member.due = member.restarts.next(now)
+        if member.due is None:
             member.state, member.actor = State.GONE, None
             if all(other.state in (State.GONE, State.DORMANT) for other in self._members):
                 raise ProducerDiedError(
                     f"{described} died, and it was the last one: {event.error}\n"
-                    f"  Not replaced: {member.restarts} of {self._options.max_restarts} restarts are used "
-                    "(ProducerOptions.max_restarts).\n"
+                    f"  Not replaced: {member.restarts}.\n"
                     "  A process that dies without a Python error was often killed for its memory: raise "
                     "ProducerOptions.memory or use smaller batches."
                 ) from event.error
             return True
         member.life += 1
-        member.restarts += 1
-        self._launch(member)
+        member.state, member.actor, member.held, member.opened = State.WAITING, None, None, None
+        member.since = now
+        self._launch_due(now)
         return True
 
     def renew(self) -> None:
         """A new call begins: restarts, and the deadline for starting, count from here."""
         for member in self._members:
-            member.restarts = 0
+            member.restarts.renew()
             if member.state is State.WAITING:
                 member.since = time.monotonic()
 
-    def check_start(self, needed: Collection[int]) -> None:
-        """Raise `PlacementError` when a producer's deadline for starting has passed, and the streams need it.
+    def look(self, needed: Collection[int]) -> None:
+        """Start the replacements that are due; see whether any has waited too long.
 
         Args:
             needed: Producers whose work no other can do: each runs a generator's copy. Of the rest any one will do.
+
+        Raises:
+            PlacementError: A producer's deadline for starting has passed, and the streams need it.
         """
+        self._launch_due(time.monotonic())
         any_works = any(member.state is State.WORKING for member in self._members)
         for member in self._members:
             waited_s = time.monotonic() - member.since
@@ -253,9 +236,28 @@ class Pool:
                     f"ProducerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
                 )
 
+    def draining(self) -> list[int]:
+        """The producers whose node was told to end. Nothing is asked of this process' own: it would end as well."""
+        there = {
+            member.worker: member.opened.node_id
+            for member in self._members
+            if member.state is State.WORKING and member.opened is not None and member.opened.node_id != self._node_id
+        }
+        nodes = draining_nodes() if there else set()
+        return [worker for worker, node_id in there.items() if node_id in nodes]
+
+    def hangs(self, worker: int, waited_s: float) -> Down:
+        """The news that a producer has not answered for so long: it is taken for lost."""
+        return Down(worker, self._members[worker].life, TimeoutError(f"it has not answered for {waited_s:.0f} s"))
+
     def is_connected(self) -> bool:
         """Whether this process still has the connection to Ray to which the producers belong."""
         return connection() == self._connection
+
+    def processes(self) -> list[Opened]:
+        """The processes of the producers that take tickets now. Any thread may ask."""
+        opened = [member.opened for member in self._members if member.state is State.WORKING]
+        return [one for one in opened if one is not None]
 
     def working(self) -> list[int]:
         """The producers that take tickets now."""
@@ -296,8 +298,13 @@ class Pool:
         if idle:
             ray.wait(idle, num_returns=len(idle), timeout=IDLE_TIMEOUT_S)
 
+    def _launch_due(self, now: float) -> None:
+        for member in self._members:
+            if member.due is not None and member.due <= now:
+                self._launch(member)
+
     def _launch(self, member: _Member) -> None:
-        member.state, member.opened, member.since = State.WAITING, None, time.monotonic()
+        member.state, member.opened, member.since, member.due = State.WAITING, None, time.monotonic(), None
         worker, life = member.worker, member.life
         member.told = {}
         member.actor = self._actor_class.remote(worker, self._hides_gpus, self.num_threads)

@@ -20,8 +20,8 @@ from typing import Any
 from rayfeed.errors import BatchError, InternalError, RayfeedError
 from rayfeed.frame.codec import decode
 from rayfeed.producer.crew import Crew, CrewEvent, Down, Up
+from rayfeed.producer.failed_call import is_loss
 from rayfeed.producer.messages import Answer, Ended, Made, Raised, SourceRecord, Ticket
-from rayfeed.producer.pool import is_loss
 from rayfeed.queue.canonical import send_source
 from rayfeed.queue.events import (
     Answered,
@@ -34,11 +34,10 @@ from rayfeed.queue.events import (
     StreamOpened,
     StreamStarted,
 )
-from rayfeed.queue.lane_window import LaneWindow
 from rayfeed.queue.losses import disconnected, lose
-from rayfeed.queue.scaling import Scaling
 from rayfeed.queue.sequence_window import SequenceWindow
 from rayfeed.queue.stream import StreamState
+from rayfeed.queue.watch import Watch
 from rayfeed.queue.window import StreamFailed, Window
 from rayfeed.source.failure import Failure
 from rayfeed.source.packed import Packed
@@ -60,7 +59,7 @@ class Conductor:
     def __init__(self, make_crew: Callable[[Callable[[CrewEvent], None]], Crew]) -> None:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._pool = make_crew(self._post)
-        self._scaling = Scaling(self._pool)
+        self._watch = Watch(self._pool)
         self._streams: dict[int, StreamState] = {}
         self._numbers = 0
         self._num_out = 0  # tickets without an answer, those of closed streams included
@@ -169,8 +168,7 @@ class Conductor:
                 if passed_s >= WATCH_INTERVAL_S:
                     watched += passed_s
                     if self._streams:  # between two calls nobody waits for a producer
-                        self._pool.check_start(self._awaited())
-                        self._scaling.look(self._streams.values(), passed_s)
+                        self._look(passed_s)
         except RayfeedError as error:
             self._fail_all(error)
         except BaseException as error:  # noqa: BLE001 - this thread is the only one that could report it
@@ -192,13 +190,12 @@ class Conductor:
             raise disconnected()
         return event
 
-    def _awaited(self) -> set[int]:
-        """Producers without which a stream cannot go on."""
-        awaited: set[int] = set()
+    def _look(self, passed_s: float) -> None:
+        for down in self._watch.look(self._streams.values(), passed_s):
+            self._on_down(down)
         for state in self._streams.values():
-            if state.started and isinstance(state.window, LaneWindow):
-                awaited |= state.window.awaited()
-        return awaited
+            if state.window.suspected:
+                self._pump(state)
 
     def _tell_settled(self) -> None:
         if self._settling and not self._streams and not self._num_out:

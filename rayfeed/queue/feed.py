@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from rayfeed.batch import Batch
 from rayfeed.errors import FeedClosedError, OptionError, SourceError
 from rayfeed.options import ProducerOptions, StreamOptions, check_integer
+from rayfeed.producer.messages import Opened
 from rayfeed.queue.keeping import Keeper
 from rayfeed.queue.opening import OpenStreams, StreamSpec, open_streams, specify
 from rayfeed.queue.position import START, Reading, SavedState
@@ -180,6 +181,10 @@ class Feed:
     def stats(self) -> FeedStats:
         """The feed's figures so far: batches, bytes, waiting, time in the source."""
         return self._stream.stats()
+
+    def processes(self) -> list[Opened]:
+        """The processes that make batches now, on whichever node; for tools that watch them or put them to the test."""
+        return self._stream.processes()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the feed stands, as a small dict that JSON takes.

@@ -15,7 +15,7 @@ from rayfeed.batch import Batch, unflatten
 from rayfeed.errors import FeedClosedError, InternalError
 from rayfeed.frame.inspector import Inspector
 from rayfeed.frame.schema import FrameSchema
-from rayfeed.producer.messages import SourceRecord
+from rayfeed.producer.messages import Opened, SourceRecord
 from rayfeed.queue.canonical import begin_pass, end_pass, replay_pass
 from rayfeed.queue.lane_window import LanePlan
 from rayfeed.queue.position import START
@@ -96,6 +96,10 @@ class InlineStream:
 
     def peek(self) -> None:
         """Nothing is made before it is asked for (contract C10)."""
+
+    def processes(self) -> list[Opened]:
+        """None beside the consumer's own."""
+        return []
 
     def stats(self) -> FeedStats:
         meter = self._meter

@@ -8,6 +8,9 @@ ended; so place i of lane k stands in the stream at
 with the length of a running lane taken as endless. A bounded stream (`max_batches`) issues a place only when its
 position lies inside the bound: no copy is run further than the stream needs, and a slow lane cannot be starved by a
 fast one. Unordered delivery hands answers over as they come.
+
+Where a producer is lost, so is its copy's position in the stream. What follows is the caller's choice (contract F2):
+the copy begins anew and makes the lane's next batches, the lane ends there, or the stream does.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from rayfeed.errors import InternalError
+from rayfeed.options import OnGeneratorLoss
 from rayfeed.producer.messages import Ticket
 from rayfeed.queue.window import DEPTH, Bound, Deliver, Delivery, Issued, StreamEnded, StreamFailed, Window
 
@@ -30,12 +35,14 @@ class LanePlan:
         ordered: Whether batches alternate between lanes in a fixed order.
         max_batches: Batches in all; None for as long as the generators last.
         one_at_a_time: Whether a lane has one ticket out at a time, for producers of several threads.
+        on_loss: What becomes of a copy whose producer is lost: "restart", "drop" or "error".
     """
 
     num_lanes: int = 1
     ordered: bool = True
     max_batches: int | None = None
     one_at_a_time: bool = False
+    on_loss: OnGeneratorLoss = "error"
 
 
 @dataclass
@@ -93,14 +100,38 @@ class LaneWindow(Window):
             if lane.number not in self.workers and not lane.closed and not self._is_complete(lane)
         }
 
+    def answered(self, worker: int, ticket: Ticket, **answer: Any) -> bool:
+        """As of every window; but an answer of the copy that was lost does not count once the new one was asked."""
+        state = self.issued.get(ticket.number)
+        if state is not None and ticket.attempt < state.ticket.attempt:
+            self.held.get(worker, set()).discard((ticket.number, ticket.attempt))
+            return False
+        return super().answered(worker, ticket, **answer)
+
+    def drop(self, worker: int) -> None:
+        """A producer will be lost, and its copy is not begun anew: its lane ends with what was made."""
+        lane = self.lanes[worker]
+        for state in self._waited_for(lane):
+            self.answered(worker, state.ticket, payload=None, num_batches=0, ended=True)
+        if not lane.closed:
+            lane.closed, lane.length = True, lane.first
+
+    def is_last(self, worker: int) -> bool:
+        """Whether no other copy makes batches any more."""
+        return all(lane.closed for lane in self.lanes if lane.number != worker)
+
     def worker_lost(self, worker: int) -> list[Ticket]:
-        """A producer is gone whose loss breaks nothing; what it was asked for beyond its copy's end is settled."""
-        if self.breaks(worker):
+        """A producer is gone; what it was asked for beyond its copy's end is settled, the rest waits for the next.
+
+        Returns:
+            Tickets for the copy that begins anew; none where the loss breaks nothing.
+        """
+        if self.breaks(worker) and self.plan.on_loss != "restart":
             raise InternalError(f"worker {worker} was lost with the position of its generator, and the stream goes on")
-        for number in [number for number, _ in self.held.get(worker, set())]:
-            state = self.issued.get(number)
-            if state is not None and not state.done:
-                self.answered(worker, state.ticket, payload=None, num_batches=0, ended=True)
+        for lane in self.lanes[worker : worker + 1]:
+            for state in self._waited_for(lane):
+                if self._is_past_end(lane, state):
+                    self.answered(worker, state.ticket, payload=None, num_batches=0, ended=True)
         return super().worker_lost(worker)
 
     def deliver(self) -> Iterator[Delivery]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from rayfeed.errors import ProducerDiedError, RayfeedError
 from rayfeed.producer.messages import Ticket
 from rayfeed.queue.lane_window import LaneWindow
-from rayfeed.queue.stream import StreamState
+from rayfeed.queue.stream import Notice, StreamState
 from rayfeed.queue.window import DEADLY
+
+BY_A_SEQUENCE = "A Sequence in its place would go on: its batches can be made again elsewhere."
 
 
 def lose(
@@ -26,10 +28,11 @@ def lose(
     Returns:
         The error of a stream that cannot go on without it; None where it can.
     """
-    failure = _fatal_loss(state, worker, description, error, is_gone=is_gone)
-    if failure is not None:
-        return failure
     window = state.window
+    if isinstance(window, LaneWindow) and worker < len(window.lanes):
+        failure = _lane_lost(state, window, worker, description, error, is_gone=is_gone)
+        if failure is not None:
+            return failure
     window.worker_lost(worker)
     while (ticket := window.deadly()) is not None:
         window.answered(worker, ticket, payload=None, num_batches=0, failure=_deadly(state, ticket, description, error))
@@ -47,26 +50,49 @@ def _deadly(state: StreamState, ticket: Ticket, description: str, error: BaseExc
     return found
 
 
-def _fatal_loss(
-    state: StreamState, worker: int, description: str, error: BaseException | None, *, is_gone: bool
+def _lane_lost(
+    state: StreamState, window: LaneWindow, worker: int, description: str, error: BaseException | None, *, is_gone: bool
 ) -> RayfeedError | None:
-    """The error of a stream that cannot go on without the producer; None where it can."""
-    window, record = state.window, state.record
-    if not isinstance(window, LaneWindow) or worker >= len(window.lanes):
+    """Do for a generator's copy what its stream's plan says; the error of a stream that cannot go on without it."""
+    record, lane = state.record, window.lanes[worker]
+    what = f"{record.name}, a generator ({record.info.type_name})"
+    if not window.breaks(worker) and (lane.has_begun or not is_gone):
         return None
-    if window.breaks(worker):
-        text = (
-            f"{description} died while it ran {record.name}, a generator ({record.info.type_name}); its position in "
-            "the stream is lost.\n"
-            "  A Sequence in its place would go on: its batches can be made again elsewhere."
+    policy = window.plan.on_loss
+    if policy == "drop" and not window.is_last(worker):
+        state.out.put(
+            Notice(
+                f"{description} died while it ran its copy of {what}: the stream goes on without that copy, of which "
+                f'{lane.first} batches were asked for (ProducerOptions.on_generator_loss="drop").'
+            )
         )
-    elif is_gone and not window.lanes[worker].has_begun:
+        window.drop(worker)
+        return None
+    if policy == "restart" and not is_gone:
+        state.out.put(
+            Notice(
+                f"{description} died while it ran {what}: its copy begins anew, and batches that were seen may come "
+                f"again.\n  {BY_A_SEQUENCE} ProducerOptions.on_generator_loss says what else could happen."
+            )
+        )
+        return None
+    if not lane.has_begun:
         text = (
-            f"{description} died before it ran its copy of {record.name}, a generator ({record.info.type_name}), and "
-            "all its restarts are used (ProducerOptions.max_restarts); no other producer makes that copy's batches."
+            f"{description} died before it ran its copy of {what}, and all its restarts are used "
+            "(ProducerOptions.max_restarts); no other producer makes that copy's batches."
+        )
+    elif policy == "restart":
+        text = (
+            f"{description} died while it ran {what}, and all its restarts are used (ProducerOptions.max_restarts).\n"
+            f"  {BY_A_SEQUENCE}"
+        )
+    elif policy == "drop":
+        text = (
+            f"{description} died while it ran {what}, the last copy that made batches "
+            f'(ProducerOptions.on_generator_loss="drop").\n  {BY_A_SEQUENCE}'
         )
     else:
-        return None
+        text = f"{description} died while it ran {what}; its position in the stream is lost.\n  {BY_A_SEQUENCE}"
     found = ProducerDiedError(text)
     found.__cause__ = error
     return found

@@ -7,7 +7,7 @@ producers; those whose source stays at home share the thread there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -233,7 +233,7 @@ def open_streams(
     travelling = [spec for spec in specs if not spec.is_home]
     staying = [spec for spec in specs if spec.is_home]
     pool = keeper.conductor(_demand(travelling[0], producers)) if travelling else None
-    home = _home_conductor(staying, mailbox) if staying else None
+    home = _home_conductor(staying, mailbox, producers.batch_timeout_s) if staying else None
     digests = [spec.digest() if keeper.knows_sources else None for spec in specs]
     known = frozenset(digest for digest in digests if digest is not None)
     queue_bytes = int(store_capacity() * QUEUES_SHARE / len(specs)) if pool is not None else None
@@ -241,17 +241,22 @@ def open_streams(
     for spec, digest in zip(specs, digests, strict=True):
         conductor = home if spec.is_home else pool
         if conductor is not None:
-            streams.append(_open_made(spec, spec.record(digest, known), conductor, queue_bytes))
+            streams.append(_open_made(spec, spec.record(digest, known), conductor, queue_bytes, producers))
     if home is not None:
         home.start()
     return OpenStreams(streams, keeper, home)
 
 
-def _open_made(spec: StreamSpec, record: SourceRecord, conductor: Conductor, queue_bytes: int | None) -> Stream:
+def _open_made(
+    spec: StreamSpec, record: SourceRecord, conductor: Conductor, queue_bytes: int | None, producers: ProducerOptions
+) -> Stream:
     bound = Bound(spec.options.max_queue_size, spec.options.max_queue_bytes or queue_bytes)
     if spec.info.is_sequence:
         record = replace(record, num_lanes=conductor.crew.span[1])
-    state = conductor.open_stream(record, spec.packed, _window_maker(spec, conductor.crew.num_threads, bound))
+    plan = spec.plan(conductor.crew.num_threads)
+    if isinstance(plan, LanePlan):
+        plan = replace(plan, on_loss=producers.on_generator_loss)
+    state = conductor.open_stream(record, spec.packed, _window_maker(plan, bound))
     return ProducedStream(conductor, state, is_home=spec.is_home)
 
 
@@ -265,11 +270,11 @@ def _demand(spec: StreamSpec, producers: ProducerOptions) -> Demand:
     return Demand(max(spec.options.most or most_producers(), least), 1, producers, least)
 
 
-def _home_conductor(specs: Sequence[StreamSpec], mailbox: Mailbox | None) -> Conductor:
+def _home_conductor(specs: Sequence[StreamSpec], mailbox: Mailbox | None, batch_timeout_s: float) -> Conductor:
     if mailbox is not None:
-        return Conductor(lambda post: HomePool(mailbox, None, post))
+        return Conductor(lambda post: HomePool(mailbox, None, batch_timeout_s, post))
     sources = {spec.name: spec.source for spec in specs}
-    return Conductor(lambda post: HomePool(Mailbox(), sources, post))
+    return Conductor(lambda post: HomePool(Mailbox(), sources, batch_timeout_s, post))
 
 
 def _open_inline(spec: StreamSpec) -> InlineStream:
@@ -277,9 +282,7 @@ def _open_inline(spec: StreamSpec) -> InlineStream:
     return InlineStream(source, spec.record(), spec.plan(1))
 
 
-def _window_maker(spec: StreamSpec, num_threads: int, bound: Bound) -> Any:
-    plan = spec.plan(num_threads)
-
+def _window_maker(plan: SequencePlan | LanePlan, bound: Bound) -> Callable[[int], Window]:
     def make(number: int) -> Window:
         match plan:
             case SequencePlan():

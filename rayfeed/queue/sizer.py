@@ -14,6 +14,9 @@ that training starts with the first batch made. Bytes and seconds are moving ave
 
 from __future__ import annotations
 
+import statistics
+from collections import deque
+
 TARGET_BYTES = 32_000_000
 """Control work is paid once per object, so larger is faster, up to about what a processor's last cache holds. One batch
 in a reader's hands keeps all of its frame in the store."""
@@ -28,6 +31,10 @@ SMOOTHING = 0.3
 """Weight of the newest answer in the moving averages: follows a change within about five frames."""
 
 
+NEWEST = 15
+"""Answers by which it is told what is usual."""
+
+
 class Sizer:
     """The averages of one stream, and the size of its next ticket."""
 
@@ -35,6 +42,7 @@ class Sizer:
         self.bytes_per_batch = 0.0
         self.seconds_per_batch = 0.0
         self._observed = False
+        self._newest: deque[float] = deque(maxlen=NEWEST)  # seconds per batch
 
     def observe(self, *, num_batches: int, num_bytes: int, seconds: float) -> None:
         """Take one answer into the averages."""
@@ -44,6 +52,14 @@ class Sizer:
         self.bytes_per_batch += weight * (num_bytes / num_batches - self.bytes_per_batch)
         self.seconds_per_batch += weight * (seconds / num_batches - self.seconds_per_batch)
         self._observed = True
+        self._newest.append(seconds / num_batches)
+
+    def usual_s(self) -> float | None:
+        """Seconds that a batch usually takes: the median, as a producer's first batch may say nothing of the others.
+
+        None before the first answer.
+        """
+        return statistics.median(self._newest) if self._newest else None
 
     def count(self, *, bound: int, slots: int, may_idle: bool = False) -> int:
         """Batches of the next ticket.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rayfeed.batch import Batch
 from rayfeed.errors import BatchError, FeedClosedError, InternalError
 from rayfeed.frame.schema import FrameSchema
-from rayfeed.producer.messages import Run, SourceRecord, Ticket
+from rayfeed.producer.messages import Opened, Run, SourceRecord, Ticket
 from rayfeed.queue.canonical import CanonicalCopy
 from rayfeed.queue.travel import callers_level
 from rayfeed.queue.window import Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed, Window
@@ -178,6 +178,10 @@ class Stream(Protocol):
         """The batch that `next_item` would give, if it has arrived; None also where something else comes first."""
         ...
 
+    def processes(self) -> list[Opened]:
+        """The processes that make its batches now."""
+        ...
+
     def stats(self) -> FeedStats:
         """The stream's figures so far."""
         ...
@@ -311,6 +315,9 @@ class ProducedStream:
             ended = time.perf_counter()
             self._state.waiting.end(ended)
             self._meter.waited(ended - started)
+
+    def processes(self) -> list[Opened]:
+        return self._conductor.crew.processes()
 
     def stats(self) -> FeedStats:
         meter, state = self._meter, self._state

@@ -15,7 +15,6 @@ which order their batches are delivered.
 
 from __future__ import annotations
 
-import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -139,7 +138,9 @@ class Window(ABC):
         self.bound = bound
         self.sizer = Sizer()
         self.issued: dict[int, Issued] = {}
-        self.lost: list[int] = []  # a heap: the earliest lost ticket is issued again first
+        self.lost: set[int] = set()  # tickets that nobody holds any more
+        self.suspected: set[int] = set()  # tickets whose holder may never answer
+        self.leaving: set[int] = set()  # workers that are given nothing more
         self.workers: dict[int, int] = {}  # worker -> slots
         self.held: dict[int, set[tuple[int, int]]] = {}  # worker -> (ticket, attempt) that it holds
         self.newest: dict[int, int] = {}  # worker -> number of the ticket it was given last
@@ -161,6 +162,7 @@ class Window(ABC):
 
     def worker_lost(self, worker: int) -> list[Ticket]:
         """A producer is gone; its unanswered tickets, which `issue` will give out again."""
+        self.leaving.discard(worker)
         slots = self.workers.pop(worker, 0)
         self.num_slots -= slots
         orphans: list[Ticket] = []
@@ -171,14 +173,17 @@ class Window(ABC):
             state.deaths += place < slots  # the others waited for their turn
             state.holders.discard(worker)
             if not state.holders:
-                heapq.heappush(self.lost, number)
+                self.lost.add(number)
+                self.suspected.discard(number)
                 orphans.append(state.ticket)
         self.num_remade += len(orphans)
         return orphans
 
     def deadly(self) -> Ticket | None:
         """A ticket that no worker should be given any more: it was being made each time too many were lost."""
-        return next((self.issued[number].ticket for number in self.lost if self.issued[number].deaths >= DEADLY), None)
+        return next(
+            (self.issued[number].ticket for number in sorted(self.lost) if self.issued[number].deaths >= DEADLY), None
+        )
 
     def answered(
         self,
@@ -208,9 +213,8 @@ class Window(ABC):
         state.holders.discard(worker)
         state.done, state.payload, state.num_batches = True, payload, num_batches
         state.ended, state.failure = ended, failure
-        if ticket.number in self.lost:  # answered late by a worker taken for lost: no need to make it again
-            self.lost.remove(ticket.number)
-            heapq.heapify(self.lost)
+        self.lost.discard(ticket.number)  # answered late by a worker taken for lost: no need to make it again
+        self.suspected.discard(ticket.number)
         self.outstanding -= len(ticket.indices) - num_batches
         self.num_made += num_batches
         self.sizer.observe(num_batches=num_batches, num_bytes=num_bytes, seconds=seconds)
@@ -225,14 +229,11 @@ class Window(ABC):
     # Instructions
 
     def issue(self) -> Iterator[tuple[int, Ticket]]:
-        """Tickets to send now, with the worker each goes to. Earliest lost ones first."""
+        """Tickets to send now, with the worker each goes to."""
         while not self.over:
-            if self.lost:
-                state = self.issued[self.lost[0]]
-                worker = self._worker_for(state.ticket)
-                if worker is None:
-                    return
-                heapq.heappop(self.lost)
+            again = self._again()
+            if again is not None:
+                worker, state = again
                 state.ticket = replace(state.ticket, attempt=state.ticket.attempt + 1)
             else:
                 ticket = self._next_ticket(self._room())
@@ -248,6 +249,37 @@ class Window(ABC):
             self.held[worker].add((state.ticket.number, state.ticket.attempt))
             self.newest[worker] = state.ticket.number
             yield worker, state.ticket
+
+    def _again(self) -> tuple[int, Issued] | None:
+        """A ticket that is to be made again, and by whom. Earliest lost ones first, then those that are suspected."""
+        for number in sorted(self.lost):
+            state = self.issued[number]
+            worker = self._worker_for(state.ticket)
+            if worker is not None:
+                self.lost.remove(number)
+                return worker, state
+        for number in sorted(self.suspected):
+            state = self.issued[number]
+            for worker in sorted(self.workers.keys() - self.leaving):
+                if not self.held[worker]:
+                    self.suspected.remove(number)
+                    self.num_remade += 1
+                    return worker, state
+        return None
+
+    def suspect(self, number: int) -> None:
+        """A ticket's holder may never answer: an idle worker, if there is one, makes it as well.
+
+        Only where any worker can make it.
+        """
+        state = self.issued.get(number)
+        if self.MAY_IDLE and state is not None and not state.done and len(state.holders) == 1:
+            self.suspected.add(number)
+
+    def leave(self, worker: int) -> None:
+        """A worker's node will go: it finishes what it holds and gets nothing more."""
+        if worker in self.workers:
+            self.leaving.add(worker)
 
     @abstractmethod
     def deliver(self) -> Iterator[Delivery]:
@@ -300,23 +332,4 @@ class Window(ABC):
 
     def _free(self, worker: int) -> bool:
         slots = self.workers.get(worker)
-        return slots is not None and len(self.held[worker]) < DEPTH * slots
-
-    def check(self) -> None:
-        """Raise `InternalError` unless every invariant holds. Cheap enough for every event of a test."""
-        waiting = sum(state.num_batches - state.num_taken for state in self.issued.values() if state.done)
-        if self.num_made != self.num_handed_over + waiting + self.num_discarded:
-            raise InternalError(
-                f"made {self.num_made} != handed over {self.num_handed_over} + waiting {waiting} + discarded "
-                f"{self.num_discarded}"
-            )
-        out = sum(len(state.ticket.indices) for state in self.issued.values() if not state.done)
-        unconsumed = self.num_handed_over - self.num_consumed
-        if self.outstanding != out + waiting + unconsumed:
-            raise InternalError(
-                f"outstanding {self.outstanding} != out {out} + waiting {waiting} + unconsumed {unconsumed}"
-            )
-        for number, state in self.issued.items():
-            queued = number in self.lost
-            if not state.done and bool(state.holders) == queued:
-                raise InternalError(f"ticket {number} is held by {state.holders} and queued: {queued}")
+        return slots is not None and worker not in self.leaving and len(self.held[worker]) < DEPTH * slots

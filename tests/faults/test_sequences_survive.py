@@ -121,7 +121,7 @@ def test_the_last_ones_death_is_an_error_after_all_that_was_delivered(gate):
     for part in (
         "producer 0 (node ",
         "died, and it was the last one",
-        "Not replaced: 1 of 1 restarts are used (ProducerOptions.max_restarts)",
+        "Not replaced: 1 of 1 restarts within 60 s are used (ProducerOptions.max_restarts)",
         "raise ProducerOptions.memory or use smaller batches",
     ):
         assert part in text

@@ -316,7 +316,7 @@ def test_a_hanging_source_does_not_keep_close_waiting_and_is_named(monkeypatch, 
 
 def test_the_crew_of_one_tells_that_it_came_and_refuses_what_cannot_happen():
     posted = []
-    pool = HomePool(Mailbox(), None, posted.append)
+    pool = HomePool(Mailbox(), None, 60.0, posted.append)
     pool.start()
     assert pool.on_up(posted[0])
     assert (pool.working(), pool.gone(), pool.num_threads, pool.num_lost) == ([0], [], 1, 0)

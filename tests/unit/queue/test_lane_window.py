@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from rayfeed.errors import InternalError
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
 from rayfeed.queue.window import DEPTH, Bound, Deliver, StreamEnded, StreamFailed
+from tests.unit.queue.invariants import check
 
 FAR = 500
 """Batches after which an endless copy is as good as at its end; no history gets as far."""
@@ -307,7 +308,7 @@ class Histories(RuleBasedStateMachine):
     def the_window_is_in_order(self):
         if not hasattr(self, "window"):
             return
-        self.window.check()
+        check(self.window)
         assert self.window.outstanding == self.outstanding()
         # One more where a bound in bytes shrank, for the batch that is due.
         assert self.num_made - self.num_consumed <= self.bound.num_batches + self.plan.num_lanes
@@ -523,7 +524,7 @@ def test_a_copy_that_has_ended_is_not_lost_and_its_other_ticket_holds_up_nobody(
     answer(window, tickets[0, 0], 0, ended=True)
     assert not window.breaks(0)
     assert window.worker_lost(0) == []
-    window.check()
+    check(window)
     window.worker_ready(0, 1)  # its replacement would begin the generator anew: it must not be asked
     answer(window, tickets[1, 0])
     assert {ticket.lane for _, ticket in window.issue()} == {1}

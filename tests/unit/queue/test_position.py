@@ -14,6 +14,7 @@ from rayfeed.queue.position import START, Position, Reading, SavedState
 from rayfeed.queue.sequence_window import Hooks, SequencePlan, SequenceWindow
 from rayfeed.queue.window import Bound, Deliver, PassBegun, PassEnded
 from rayfeed.source.seeding import pass_order
+from tests.unit.queue.invariants import check
 
 NUM_PASSES = 4
 
@@ -66,7 +67,7 @@ def read(plan, *, workers, bound, draw):
                     for place in range(item.start, item.stop)
                 ]
                 window.consumed(item.stop - item.start)
-        window.check()
+        check(window)
     raise AssertionError("the stream does not end")
 
 

@@ -25,13 +25,13 @@ class Crew(HomePool):
     """Counts what is asked of it."""
 
     def __init__(self, box, post):
-        super().__init__(box, None, post)
+        super().__init__(box, None, 60.0, post)
         self.num_renewed = self.num_checked = 0
 
     def renew(self):
         self.num_renewed += 1
 
-    def check_start(self, needed):
+    def look(self, needed):
         self.num_checked += 1
 
 

@@ -1,0 +1,121 @@
+"""Batches that take too long: told, made by an idle producer too, taken from one that hangs (contract F6)."""
+
+import re
+import threading
+import warnings
+
+import pytest
+
+import rayfeed
+from rayfeed import ProducerOptions
+from rayfeed.errors import ProducerDiedError
+from tests.conftest import producer_pids, wait_until
+from tests.sources import Gate, Numbered, batch, number_of, numbers_of
+
+SOON = ProducerOptions(batch_timeout_s=1)
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def never(tmp_path):
+    """A gate that nobody opens while the test waits for something; it is opened so that the process can end."""
+    gate = Gate(tmp_path / "never")
+    yield gate
+    gate.open()
+
+
+class Waiting(Numbered):
+    """The process that first makes batch `at` waits at a gate."""
+
+    def __init__(self, length, once, at, gate):
+        super().__init__(length, at={at: self.stop})
+        self.once, self.gate = once, gate
+
+    def stop(self):
+        if self.once("wait"):
+            self.gate.wait()
+
+
+def open_when_told(gate, caught):
+    """A thread that opens the gate when the consumer has been told of something."""
+
+    def watch():
+        wait_until(lambda: caught, "nothing is told", seconds=20)
+        gate.open()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("source", ["a Sequence", "a generator", "a thread at home"])
+def test_a_slow_batch_is_told_with_its_producer_and_then_delivered(source, gate, once):
+    def generate():
+        for place in range(6):
+            if place == 3:
+                gate.wait()
+            yield batch(place)
+
+    started = generate()
+    if source == "a thread at home":
+        next(started)  # it cannot be sent any more
+    made = {"a Sequence": Waiting(6, once, 3, gate), "a generator": generate, "a thread at home": started}[source]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with rayfeed.Feed(made, max_queue_size=1, producers=SOON) as feed:
+            caught.clear()  # of what cannot be sent, one is told too
+            thread = open_when_told(gate, caught)
+            numbers = numbers_of(feed.take(1))
+            pids = producer_pids()
+            numbers += numbers_of(feed)
+            thread.join()
+    assert numbers == list(range(source == "a thread at home", 6))
+    text = str(caught[0].message)
+    place = 2 if source == "a thread at home" else 3
+    assert re.match(rf"waiting [1-9] s for batch {place} of pass 0 of source \((Waiting|generate|generator)\) fr", text)
+    assert "Where batches take so long, raise ProducerOptions.batch_timeout_s (now 1)." in text
+    if source == "a thread at home":
+        assert "from a thread of the caller's process" in text
+        assert "It is waited for without end." in text
+    else:
+        assert f"pid {pids[0]})" in text
+        assert "After 10 s it is taken for lost and replaced." in text
+
+
+def test_a_batch_that_never_comes_is_made_by_an_idle_producer(never, once):
+    with rayfeed.Feed(Waiting(40, once, 7, never), 2, use_multiprocessing=True) as feed:
+        assert numbers_of(feed) == list(range(40))
+        assert numbers_of(feed) == list(range(40)), "and the other producer goes on alone"
+        stats = feed.stats()
+    assert stats.lost_producers == 0
+    assert 1 <= stats.remade_tickets <= 2
+
+
+def test_a_producer_that_hangs_is_replaced(never, once, monkeypatch):
+    monkeypatch.setattr("rayfeed.queue.watchdog.HANGS", 2.0)
+    with rayfeed.Feed(Waiting(12, once, 5, never), max_queue_size=2, producers=SOON) as feed:
+        numbers = [number_of(one) for one in feed.take(2)]
+        (pid,) = producer_pids()
+        with pytest.warns(UserWarning, match="waiting"):
+            numbers += numbers_of(feed)
+        assert numbers == list(range(12))
+        assert feed.stats().lost_producers == 1
+        assert producer_pids() != [pid]
+
+
+def test_a_batch_that_hangs_everywhere_is_an_error_in_the_end(never, monkeypatch):
+    monkeypatch.setattr("rayfeed.queue.watchdog.HANGS", 1.0)
+    options = ProducerOptions(batch_timeout_s=1, max_restarts=1)
+    read = []
+    with (
+        rayfeed.Feed(Numbered(12, at={5: never.wait}), max_queue_size=1, producers=options) as feed,
+        pytest.warns(UserWarning, match="waiting"),
+        pytest.raises(ProducerDiedError, match=r"the last one: it has not answered for \d s"),
+    ):
+        read.extend(number_of(one) for one in feed)
+    assert read == list(range(len(read)))
+    assert len(read) <= 5
