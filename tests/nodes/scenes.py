@@ -1,0 +1,100 @@
+"""What happens to a feed when nodes of its cluster are drained or lost; run by `test_nodes.py` in a process of its own.
+
+Ray's own test cluster stands for the machines: each node is a raylet with an object store and processes of its own. A
+node is lost when all of them are killed at once. The feed's process has a node without producers, with Ray's own
+settings for how a node's loss is noticed.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+
+import rayfeed
+from tests.sources import Numbered, number_of
+
+LENGTH = 600
+WORKERS = 4
+MAKE_S = 0.02
+
+
+class Slow(Numbered):
+    def __getitem__(self, index):
+        time.sleep(MAKE_S)  # as one that waits for a disk
+        return super().__getitem__(index)
+
+
+def children(pid):
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it ended meanwhile
+            continue
+        if parent == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def kill_node(node):
+    raylet = node.all_processes["raylet"][0].process.pid
+    for pid in [raylet, *children(raylet)]:
+        os.kill(pid, signal.SIGKILL)
+
+
+def drain_node(node):
+    from ray._raylet import GcsClient
+    from ray.core.generated import autoscaler_pb2
+
+    accepted, reason = GcsClient(ray.get_runtime_context().gcs_address).drain_node(
+        node.node_id, autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"), "spot", 2**62
+    )
+    assert accepted, reason
+
+
+def nodes_of(feed):
+    return sorted(process.node_id for process in feed.processes())
+
+
+def read(nodes, happen):
+    """One pass, in which something happens to the node that has the first producer."""
+    options = rayfeed.ProducerOptions(num_cpus=1)
+    numbers, gaps = [], []
+    with rayfeed.Feed(Slow(LENGTH), WORKERS, use_multiprocessing=True, producers=options) as feed:
+        asked = time.perf_counter()
+        for batch in feed:
+            gaps.append(time.perf_counter() - asked)
+            numbers.append(number_of(batch))
+            if len(numbers) == LENGTH // 6:
+                (gone,) = [node for node in nodes if node.node_id == feed.processes()[0].node_id]
+                before = nodes_of(feed)
+                happen(gone)
+            asked = time.perf_counter()
+        after = nodes_of(feed)
+        stats = feed.stats()
+    return {
+        "in order": numbers == list(range(LENGTH)),
+        "longest gap": max(gaps[1:]),
+        "there before": before.count(gone.node_id),
+        "there after": after.count(gone.node_id),
+        "producers after": len(after),
+        "lost": stats.lost_producers,
+        "remade": stats.remade_tickets,
+    }
+
+
+def main():
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=2, include_dashboard=False) for _ in range(3)]
+    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    try:
+        found = {"drained": read(nodes, drain_node), "killed": read(nodes, kill_node)}
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    sys.stdout.write(json.dumps(found) + "\n")

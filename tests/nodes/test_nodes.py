@@ -1,0 +1,32 @@
+"""Nodes of a cluster are drained and lost while a feed is read: order and exactly-once hold, and it goes on (F2)."""
+
+import json
+
+import pytest
+
+from tests.conftest import assert_runs
+
+
+@pytest.fixture(scope="module")
+def found():
+    output = assert_runs("from tests.nodes.scenes import main\nmain()", seconds=120, RAY_ADDRESS=None)
+    return json.loads(output.splitlines()[-1])
+
+
+def test_producers_of_a_node_that_is_drained_finish_what_they_hold_and_others_take_their_place(found):
+    drained = found["drained"]
+    assert drained["in order"]
+    assert drained["there before"] >= 1
+    assert drained["there after"] == 0
+    assert drained["producers after"] == 4
+    assert drained["lost"] == drained["remade"] == 0
+    assert drained["longest gap"] < 2
+
+
+def test_a_node_that_is_killed_costs_a_moment(found):
+    killed = found["killed"]
+    assert killed["in order"]
+    assert killed["there before"] >= 1
+    assert killed["lost"] == killed["there before"]
+    assert killed["remade"] >= 1
+    assert killed["longest gap"] < 5
