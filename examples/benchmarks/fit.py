@@ -11,23 +11,23 @@ own and is warm: the model is traced, rayfeed's trainer is up and its producers 
 
     python examples/benchmarks/fit.py
 
-Report (2026-11-22, 2 cores, Ray 2.60, Keras 3.15 on TensorFlow 2.21; medians of three rounds):
+Report (2026-11-23, 2 cores, Ray 2.60, Keras 3.15 on TensorFlow 2.21; medians of three rounds):
 
     microseconds a step     rayfeed  rayfeed, queue 100     arrays    tf.data       pool
-    10 features                 879                 786        756        764          -
-    600 KB                    1,231                 913        988        938          -
-    4.8 MB                    3,986               2,044      2,428      2,507     23,254
-    19 MB                    10,194               7,065      7,938      8,153          -
+    10 features                 878                 838        745        724          -
+    600 KB                    1,423                 789        982        943          -
+    4.8 MB                    4,720               2,629      3,596      3,228     23,946
+    19 MB                     9,143               6,848      6,861      6,318          -
 
-    10 features, of arrays' time     1.16 (0.96 to 1.19), wanted 1       of tf.data's   1.13 (1.11 to 1.17), wanted 1.1
-    600 KB, of arrays' time          1.25 (1.03 to 1.47), wanted 1
-    19 MB, of arrays' time           1.28 (1.11 to 1.53), wanted 1
-    4.8 MB, of the pool's time       0.17 (0.17 to 0.19), wanted 0.4
+    10 features, of arrays' time     1.18 (0.96 to 1.22), wanted 1       of tf.data's   1.22 (1.07 to 1.22), wanted 1.1
+    600 KB, of arrays' time          1.24 (1.19 to 1.86), wanted 1
+    19 MB, of arrays' time           1.33 (1.30 to 1.49), wanted 1
+    4.8 MB, of the pool's time       0.20 (0.15 to 0.20), wanted 0.4
 
 Arrays in memory cost their training nothing to make; here producers, Ray and TensorFlow's threads share two cores. What
-is left of it is `frame_cost.py`'s cost of a frame, 1.8 ms of CPU for 6 small batches and 5.6 ms for 6 of 600 KB,
+is left of it is `frame_cost.py`'s cost of a frame, 1.3 ms of CPU for 6 small batches and 4.6 ms for 6 of 600 KB,
 and at 19 MB, a batch a frame, its copy into the store. With a queue of 100 more batches share a frame, or are there
-before the epoch begins: then a step is shorter than with arrays from 600 KB on.
+before the epoch begins: then a step takes 0.8 of the time with arrays at 600 KB, and as long at 19 MB.
 """
 
 import contextlib

@@ -12,14 +12,14 @@ Report (2026-11-23, 2 cores, Ray 2.60; microseconds of CPU per frame, medians of
 
                                         4 KB, queue 10       4 KB, queue 1000     600 KB, queue 10
                                       rayfeed  bare Ray     rayfeed  bare Ray    rayfeed  bare Ray
-    batches in a frame                      6                   246                    6
-    frames a second                       787     1,473         190       379        296       349
-    consumer: the reading thread          112       186       1,831       374        218       400
-    consumer: rayfeed's thread            331         -         603         -        453         -
-    consumer: Ray's thread                332       230         977       609        815       619
-    consumer: others                      111        99         497       384        434       395
-    raylet                                 16        10       1,562     1,193      1,308     1,230
-    producers                             906       478       3,976     1,646      2,414     1,917
+    batches in a frame                      6                   252                    6
+    frames a second                     1,105     1,793         251       501        352       439
+    consumer: the reading thread           84       159       1,466       258        166       306
+    consumer: rayfeed's thread            253         -         397         -        360         -
+    consumer: Ray's thread                255       192         701       461        677       505
+    consumer: others                       87        84         365       303        352       319
+    raylet                                  9         6       1,144       933      1,080       985
+    producers                             600       396       2,975     1,238      1,989     1,589
 
 Letting a consumer that waits handle events itself, without rayfeed's thread, made no difference: the work is the same,
 and waking a thread is the least of it.

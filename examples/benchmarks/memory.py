@@ -17,22 +17,22 @@ no Ray, is what the feed costs there. Three rounds.
 
     python examples/benchmarks/memory.py
 
-Report (2026-11-22, 2 cores, Ray 2.60; medians of three rounds):
+Report (2026-11-23, 2 cores, Ray 2.60; medians of three rounds):
 
     MB in the store                              peak    allowed    of what is allowed
-    600 KB, Ray keeps freed objects 1 s           358        850    0.42 (0.42 to 0.50)
-    600 KB, Ray frees at once                    21.7       10.8    2.01 (1.34 to 2.02)
-    4.8 MB, Ray keeps freed objects 1 s         1,844      2,083    0.89 (0.89 to 1.04)
-    4.8 MB, Ray frees at once                    68.5       73.1    0.94 (0.93 to 1.33)
+    600 KB, Ray keeps freed objects 1 s           358        825    0.43 (0.42 to 0.45)
+    600 KB, Ray frees at once                    10.8       10.8    1.01 (1.00 to 1.34)
+    4.8 MB, Ray keeps freed objects 1 s         1,944      2,426    0.70 (0.68 to 0.98)
+    4.8 MB, Ray frees at once                    90.0       73.5    1.16 (0.84 to 1.22)
     spilled, or beside the store: 0
 
     1,000 batches a second     ready-made    queue 10    queue 100
-    % of a core                       4.9        30.4         13.8    24.8 and 9.3 more, wanted 5
+    % of a core                       3.8        31.5         18.1    28.1 and 14.7 more, wanted 5
 
-Ray frees "at once" by messages that pass through the raylet: at 600 KB frames of 3.6 MB that were given up are still
-counted while the next ones come. The control cost is that of frames of 6 and of 51 batches, 1.5 and 4.7 ms each: more
-than that of frames that come without a pause (`frame_cost.py`). The 0.5 ms that bare Ray takes there for a frame in the
-consumer's process would alone be 9 % of a core with the default queue.
+Ray frees "at once" by messages that pass through the raylet: frames that were given up are still counted while the
+next ones come. The control cost is that of frames of 6 and of 51 batches, 1.7 and 7.5 ms each: more than that of frames
+that come without a pause (`frame_cost.py`). The 0.4 ms that bare Ray takes there for a frame in the consumer's process
+would alone be 7 % of a core with the default queue.
 """
 
 import contextlib

@@ -10,11 +10,11 @@ is full, the machine bounds the rate and not the queue.
 
     python examples/benchmarks/scaling.py
 
-Report (2026-11-22, 2 cores, Ray 2.60; medians of the rounds):
+Report (2026-11-23, 2 cores, Ray 2.60; medians of the rounds):
 
     workers                  1       2       4       8      16      32
-    batches a second      19.5    38.9    78.1   156     312     609
-    of linear             0.98    0.97    0.98    0.97    0.98    0.95
+    batches a second      19.5    39.0    78.1   156     313     595
+    of linear             0.98    0.98    0.98    0.98    0.98    0.93
 """
 
 import os

@@ -11,17 +11,17 @@ several share, `USS` counts those that it has alone; what a producer needs is it
 
     python examples/benchmarks/startup.py
 
-Report (2026-11-22, 2 cores, Ray 2.60; medians of three rounds):
+Report (2026-11-23, 2 cores, Ray 2.60; medians of three rounds):
 
     seconds          rayfeed                   bare Ray
-    first of 8       2.44 (2.12 to 2.60)       1.97 (1.94 to 1.98)     wanted 3
-    all 8            2.94 (2.77 to 3.01)       2.26 (2.23 to 2.45)
+    first of 8       2.25 (2.03 to 2.30)       1.89 (1.82 to 1.91)     wanted 3
+    all 8            2.76 (2.74 to 2.92)       2.38 (2.18 to 2.40)
     one alone                                  0.51 (0.50 to 0.53)
 
     MB of a process  rayfeed    bare Ray
     RSS                  132         125        6.1 more, wanted 40
-    PSS                 66.7        63.1
-    USS                 61.2        58.0
+    PSS                 66.7        63.0
+    USS                 61.3        57.9
 
 Eight processes start on two cores at once: four fifths of the time is what bare Ray takes for them.
 """

@@ -1,34 +1,33 @@
 """How many batches a second reach a consumer, from two processes that have them at hand?
 
 Method: `loaders.py` has the contenders. Each opens its loader for every case; then they take turns, three rounds: 0.7 s
-that do not count, in which its queue fills, and 1.5 s in which it hands over batches to a consumer that reads one byte
-of every page. `queue` is `max_queue_size`, or what comes next to it. Ratios are to the best of Keras' process pool,
+that do not count, which empty its queue, and 1.5 s in which it hands over batches to a consumer that reads one byte of
+every page; each turn begins on an idle machine. `queue` is `max_queue_size`, or what comes next to it. Ratios are to the best of Keras' process pool,
 torch's DataLoader, Grain and Ray Data in the same round; the ring is no library but the limit: the time of the copies
 and nothing else.
 
     python examples/benchmarks/transport.py
 
-Report (2026-11-22, 2 cores, Ray 2.60, Keras 3.15, torch 2.13, Grain 0.2.18; medians of three rounds):
+Report (2026-11-23, 2 cores, Ray 2.60, Keras 3.15, torch 2.13, Grain 0.2.18; medians of three rounds):
 
     batches a second     rayfeed     keras     torch     grain  ray data      ring    of the best peer, wanted
-    4 KB, queue 10         6,296     7,549       835     2,350     1,260   148,530    0.83 (0.60 to 1.08), 1
-    4 KB, queue 1000      56,276     8,258       667     2,999     1,126   123,748    6.94 (5.48 to 7.21), 10
-    600 KB, queue 10       1,707     1,065       599     1,113       919    42,497    1.54 (1.53 to 1.55), 2
-    600 KB, queue 64       3,672       788       514       960       853    36,562    4.00 (3.26 to 4.02), 3.5
-    4.8 MB, queue 10         485      87.6       166       201       248     3,137    1.84 (1.51 to 1.96), 1.6
-    4.8 MB, queue 64         709      85.3       166       248       281     3,163    2.54 (2.49 to 2.57), 2
-    19 MB, queue 10          212      21.8      75.3      68.4      52.1       726    2.84 (2.82 to 3.09), 2
-    19 MB, queue 64          197      20.8      35.2      56.5      27.3       689    3.15 (1.04 to 3.94), 2
+    4 KB, queue 10         5,960     6,891       705     2,360     1,163   130,192    0.79 (0.79 to 1.04), 1
+    4 KB, queue 1000      51,600     9,549       668     3,084     1,239   136,488    5.66 (4.58 to 6.10), 10
+    600 KB, queue 10       1,407       861       392       943       902    35,130    1.38 (1.27 to 1.39), 2
+    600 KB, queue 64       3,630       931       576     1,055       973    39,759    3.44 (2.56 to 3.53), 3.5
+    4.8 MB, queue 10         523      92.6       194       254       262     2,747    2.00 (1.87 to 2.00), 1.6
+    4.8 MB, queue 64         733      92.3       222       271       233     4,453    2.67 (2.47 to 3.39), 2
+    19 MB, queue 10          243      26.7      78.7      80.6      63.3       757    3.01 (3.00 to 3.39), 2
+    19 MB, queue 64          210      23.9      75.1      66.6      39.6       874    2.32 (2.08 to 3.15), 2
 
-The last line is not steady: of the rounds of this run and of one with rayfeed, Keras and Grain alone, three of six gave
-18 to 96 batches a second; with nobody beside it (``transport.py rayfeed``) three of three gave 222 to 261. The window
-then cycles through 1.3 GB of the store; why it is slow beside others has no profile yet.
+Four are not met; `frame_cost.py` has the profile. With the default queue a frame holds 6 batches, half of what may be
+outstanding, and Ray's own work for a call bounds their number: with nobody beside them, bare Ray calls with the same
+bytes make 1,793 frames a second at 4 KB and rayfeed 1,105; at 600 KB, 439 and 352. With the wide queue it is the
+batches themselves: all in all 12 us each in the producer, where it is made, checked and copied, and 6 in the reading
+thread.
 
-Three are not met; `frame_cost.py` has the profile. With the default queue a frame holds 6 batches, half of what may be
-outstanding, and Ray's own work for a call bounds their number: at 600 KB bare Ray calls with the same bytes make 349
-frames a second, which is 1.9 times the best peer. At 4 KB it bounds them at 1,473, of which 787 are reached: making,
-laying out and handing over 6 batches costs nearly as much again. With the wide queue it is the batches themselves: all
-in all 16 us each in the producer, where it is made, checked and copied, and 7 in the reading thread.
+A turn begins when the processors rest. Without that, the loader before filled its queue at the cost of the next one's
+turn: 19 MB with a queue of 64 then seemed unsteady, 18 to 96 batches a second in half of the rounds.
 """
 
 import contextlib
