@@ -2,9 +2,9 @@
 
 Method: `loaders.py` has the contenders. Each opens its loader for every case; then they take turns, three rounds: 0.7 s
 that do not count, which empty its queue, and 1.5 s in which it hands over batches to a consumer that reads one byte of
-every page; each turn begins on an idle machine. `queue` is `max_queue_size`, or what comes next to it. Ratios are to the best of Keras' process pool,
-torch's DataLoader, Grain and Ray Data in the same round; the ring is no library but the limit: the time of the copies
-and nothing else.
+every page; each turn begins on an idle machine. `queue` is `max_queue_size`, or what comes next to it. Ratios are to
+the best of Keras' process pool, torch's DataLoader, Grain and Ray Data in the same round; the ring is no library but
+the limit: the time of the copies and nothing else.
 
     python examples/benchmarks/transport.py
 
