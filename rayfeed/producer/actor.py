@@ -17,7 +17,7 @@ import ray
 from rayfeed.producer.heap import keep_freed_memory
 from rayfeed.producer.loading import received
 from rayfeed.producer.maker import Maker
-from rayfeed.producer.messages import Answer, Opened, SourceRecord, Ticket, to_result
+from rayfeed.producer.messages import Answer, Opened, OutOfTurn, SourceRecord, Ticket, to_result
 
 IDLE_TIMEOUT_S = 0.5
 """How long a producer that is ended may take to finish the batch in its hands; longer user code is cut off."""
@@ -77,6 +77,8 @@ class Producer:
         Only where one thread makes batches: several may begin calls in another order than they came in.
         """
         found = Ticket.from_bytes(ticket)
+        if found.stream not in self._told:  # the call that was to tell broke on its way
+            return to_result(OutOfTurn())
         return to_result(self._make(found, *self._told[found.stream]))
 
     def _make(self, ticket: Ticket, record: SourceRecord, state: tuple[Any]) -> Answer:

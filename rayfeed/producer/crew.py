@@ -89,6 +89,12 @@ class Crew(Protocol):
         """Take note of a lost member and replace it while its restarts last; False if it is of an earlier life."""
         ...
 
+    def is_worth_asking(self, event: Down) -> bool:
+        """Whether a member that a call did not reach may be asked again: it has not been replaced, and only a moment
+        has passed.
+        """
+        ...
+
     def num_members(self) -> int:
         """Members that were asked for and not given back."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ray.exceptions import (
+    ActorUnavailableError,
     ActorUnschedulableError,
     NodeDiedError,
     ObjectLostError,
@@ -31,3 +32,8 @@ def is_loss(error: BaseException) -> bool:
             ActorUnschedulableError,
         ),
     )
+
+
+def is_cut(error: BaseException | None) -> bool:
+    """Whether a call failed with its connection, so that its producer may live, and may have carried it out."""
+    return isinstance(error, ActorUnavailableError) and not isinstance(error, RayTaskError)

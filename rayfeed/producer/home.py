@@ -37,6 +37,8 @@ class HomeMaker(Maker):
             may still write to.
     """
 
+    NUM_NEWEST = 0  # nothing comes between this process and itself
+
     def __init__(self, sources: Mapping[str, Any], *, shares_memory: bool) -> None:
         super().__init__(0, f"pid {os.getpid()}")
         self._sources = sources

@@ -92,6 +92,10 @@ class HomePool:
         """Never: where its process ends, so does the consumer's."""
         raise InternalError(f"the thread at home was reported lost: {event.error!r}")
 
+    def is_worth_asking(self, event: Down) -> bool:
+        """Never, as above."""
+        raise InternalError(f"the thread at home was reported cut off: {event.error!r}")
+
     def renew(self) -> None:
         """There is nothing to count."""
 

@@ -12,17 +12,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from sys import getrefcount
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from rayfeed.errors import InternalError
 from rayfeed.frame.codec import encode
 from rayfeed.frame.inspector import Inspector
-from rayfeed.producer.messages import Answer, Ended, Made, Raised, Run, SourceRecord, Ticket
+from rayfeed.producer.messages import Answer, Ended, Made, OutOfTurn, Raised, Run, SourceRecord, Ticket
 from rayfeed.source.failure import Failure
 from rayfeed.source.seeding import batch_rng, lane_rng, seed_batch, worker_seed
 from rayfeed.source.shipping import put_together
@@ -39,8 +39,20 @@ class _Opened:
     version: int
     inspector: Inspector
     place: Place  # of a generator; a Sequence may be run by several threads
+    newest: dict[int, Answer] = field(default_factory=dict)  # a generator's answers, by their tickets
+    next_place: int | None = None  # a generator's, in its lane
+    refused: set[int] = field(default_factory=set)  # a generator's tickets that came out of turn
     asked: bool = False
     has_raised: bool = False
+
+    def is_early(self, ticket: Ticket) -> bool:
+        """Whether a generator's ticket came before its turn. When it comes again it is not: what is missing then was
+        answered by the copy before this one.
+        """
+        if self.next_place is None or ticket.first <= self.next_place or ticket.number in self.refused:
+            return False
+        self.refused.add(ticket.number)
+        return True
 
 
 @dataclass
@@ -88,6 +100,9 @@ class Maker:
         place: Its node and process for messages: ``"node 10.0.4.17, pid 8812"``.
     """
 
+    NUM_NEWEST: ClassVar[int] = 2
+    """A generator's answers that are kept, since they may not arrive: as many as it may be asked for at once."""
+
     def __init__(self, worker: int, place: str) -> None:
         self.worker = worker
         self.place = place
@@ -98,7 +113,7 @@ class Maker:
         self._rests = False
 
     def make(self, ticket: Ticket, record: SourceRecord, state: Any) -> Answer:
-        """Make a ticket's batches.
+        """Make a ticket's batches. A generator's ticket that comes again is answered as the first time.
 
         Args:
             ticket: What to make.
@@ -111,6 +126,21 @@ class Maker:
         """
         if self._rests or ticket.stream in self._closed:  # its consumer is gone; another thread was told so first
             return Ended(Run(None, 0, 0.0, 0.0, asked=False))
+        opened = self._opened.get(ticket.stream)
+        if opened is not None and ticket.number in opened.newest:
+            return opened.newest[ticket.number]
+        if opened is not None and opened.is_early(ticket):
+            return OutOfTurn()
+        answer = self._make(ticket, record, state)
+        opened = self._opened.get(ticket.stream)
+        if opened is not None and not record.info.is_sequence:
+            opened.next_place = ticket.first + len(ticket.indices)
+            opened.newest[ticket.number] = answer
+            while len(opened.newest) > self.NUM_NEWEST:
+                del opened.newest[next(iter(opened.newest))]
+        return answer
+
+    def _make(self, ticket: Ticket, record: SourceRecord, state: Any) -> Answer:
         place = self._place_of(ticket, record)
         flats: list[list[np.ndarray]] = []
         produce_s = 0.0

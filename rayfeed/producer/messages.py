@@ -1,6 +1,6 @@
 """What crosses between the feed and its producers. Nothing else does.
 
-The feed sends a `Ticket`; the producer answers with exactly one of `Made`, `Ended`, `Raised`. Each carries a `Run`: the
+The feed sends a `Ticket`; the producer answers with exactly one of `Made`, `Ended`, `Raised`. These carry a `Run`: the
 batches that were made before the answer's event, which are delivered first, so that an error or an end comes at the
 same place in the stream as in a plain loop.
 
@@ -144,12 +144,17 @@ class Raised:
     failure: Failure
 
 
-Answer = Made | Ended | Raised
+@dataclass(frozen=True)
+class OutOfTurn:
+    """A ticket came before another whose call broke on its way: both are to be sent again, in order."""
+
+
+Answer = Made | Ended | Raised | OutOfTurn
 
 
 def to_result(answer: Answer) -> Answer | bytes:
     """What a producer's call returns for an answer."""
-    frame = answer.run.frame
+    frame = None if isinstance(answer, OutOfTurn) else answer.run.frame
     is_small = frame is None or frame.num_bytes < SMALL_BYTES
     return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL) if is_small else answer
 

@@ -15,8 +15,6 @@ from __future__ import annotations
 import concurrent.futures
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import ray
@@ -26,41 +24,16 @@ from rayfeed.options import ProducerOptions
 from rayfeed.producer.actor import IDLE_TIMEOUT_S, Producer
 from rayfeed.producer.cluster import connection, draining_nodes
 from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
+from rayfeed.producer.member import Member, State
 from rayfeed.producer.messages import Opened, SourceRecord, Ticket, from_result
 from rayfeed.producer.placement import Claim, describe_free
 from rayfeed.producer.restarts import Restarts
 
+CUT_S = 30.0
+"""How long a producer that runs a generator may be out of reach, where Ray does not know of its death."""
+
 END_TIMEOUT_S = 10.0
 """How long the end of killed processes is waited for; Ray takes some milliseconds."""
-
-
-class State(Enum):
-    """Where a producer stands."""
-
-    WAITING = "waiting"
-    WORKING = "working"
-    GONE = "gone"
-    DORMANT = "dormant"
-
-
-@dataclass
-class _Member:
-    """One producer, in its current life."""
-
-    worker: int
-    restarts: Restarts
-    life: int = 0
-    due: float | None = None  # when its replacement may start
-    state: State = State.WAITING
-    since: float = 0.0
-    actor: Any = None
-    held: concurrent.futures.Future[Any] | None = None
-    opened: Opened | None = None
-    told: dict[int, int] = field(default_factory=dict)  # stream -> the version of its source that this life was told
-
-    def __str__(self) -> str:
-        place = f" (node {self.opened.node}, pid {self.opened.pid})" if self.opened is not None else ""
-        return f"producer {self.worker}{place}"
 
 
 class Pool:
@@ -97,7 +70,7 @@ class Pool:
         self._node_id = ray.get_runtime_context().get_node_id()
         self._rests = False
         self._hides_gpus = "CUDA_VISIBLE_DEVICES" not in claim.env_vars
-        self._members = [_Member(worker, Restarts(options.max_restarts)) for worker in range(num_producers)]
+        self._members = [Member(worker, Restarts(options.max_restarts)) for worker in range(num_producers)]
         settings: dict[str, Any] = {
             "max_restarts": 0,
             "max_task_retries": 0,
@@ -131,7 +104,7 @@ class Pool:
         """End a producer that has nothing in its hands."""
         member = self._members[worker]
         ray.kill(member.actor)
-        member.state, member.actor, member.held = State.DORMANT, None, None
+        member.let_go(State.DORMANT)
         member.life += 1  # news of its end is of an earlier life
 
     def store(self, value: Any) -> Any:
@@ -173,7 +146,7 @@ class Pool:
         member = self._members[event.worker]
         if event.life != member.life or member.state is not State.WAITING:
             return False
-        member.state, member.opened = State.WORKING, event.opened
+        member.state, member.opened, member.opening = State.WORKING, event.opened, None
         member.restarts.came_up()
         return True
 
@@ -192,7 +165,7 @@ class Pool:
         now = time.monotonic()
         member.due = member.restarts.next(now)
         if member.due is None:
-            member.state, member.actor = State.GONE, None
+            member.let_go(State.GONE)
             if all(other.state in (State.GONE, State.DORMANT) for other in self._members):
                 raise ProducerDiedError(
                     f"{described} died, and it was the last one: {event.error}\n"
@@ -202,10 +175,18 @@ class Pool:
                 ) from event.error
             return True
         member.life += 1
-        member.state, member.actor, member.held, member.opened = State.WAITING, None, None, None
+        member.let_go(State.WAITING)
+        member.opened = None
         member.since = now
         self._launch_due(now)
         return True
+
+    def is_worth_asking(self, event: Down) -> bool:
+        """Whether a producer that a call did not reach may be asked again; not for long, since Ray knows of a death."""
+        member = self._members[event.worker]
+        if event.life != member.life or member.state is not State.WORKING:
+            return False
+        return member.note_cut(time.monotonic(), self._post) <= CUT_S
 
     def renew(self) -> None:
         """A new call begins: restarts, and the deadline for starting, count from here."""
@@ -224,6 +205,9 @@ class Pool:
             PlacementError: A producer's deadline for starting has passed, and the streams need it.
         """
         self._launch_due(time.monotonic())
+        for member in self._members:
+            if member.was_not_heard():
+                member.open(self._post)
         any_works = any(member.state is State.WORKING for member in self._members)
         for member in self._members:
             waited_s = time.monotonic() - member.since
@@ -283,7 +267,7 @@ class Pool:
                 if member.held is not None:
                     held.append(member.held)
             if member.state is not State.DORMANT:
-                member.state, member.actor, member.held = State.GONE, None, None
+                member.let_go(State.GONE)
         if connected:
             concurrent.futures.wait(held, timeout=END_TIMEOUT_S)
 
@@ -303,23 +287,5 @@ class Pool:
             if member.due is not None and member.due <= now:
                 self._launch(member)
 
-    def _launch(self, member: _Member) -> None:
-        member.state, member.opened, member.since, member.due = State.WAITING, None, time.monotonic(), None
-        worker, life = member.worker, member.life
-        member.told = {}
-        member.actor = self._actor_class.remote(worker, self._hides_gpus, self.num_threads)
-
-        def on_open(future: concurrent.futures.Future[Any]) -> None:
-            if future.exception() is None:
-                self._post(Up(worker, life, future.result()))
-
-        def on_gone(future: concurrent.futures.Future[Any]) -> None:
-            error = future.exception()
-            if error is not None:
-                self._post(Down(worker, life, error))
-
-        # The holding call goes first: a producer that dies while it opens is reported by it, once.
-        held: concurrent.futures.Future[Any] = member.actor.hold.remote().future()
-        held.add_done_callback(on_gone)
-        member.held = held
-        member.actor.open.remote().future().add_done_callback(on_open)
+    def _launch(self, member: Member) -> None:
+        member.launch(self._actor_class.remote(member.worker, self._hides_gpus, self.num_threads), self._post)

@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rayfeed.errors import BatchError, InternalError, RayfeedError
-from rayfeed.frame.codec import decode
+from rayfeed.errors import InternalError, RayfeedError
 from rayfeed.producer.crew import Crew, CrewEvent, Down, Up
-from rayfeed.producer.failed_call import is_loss
-from rayfeed.producer.messages import Answer, Ended, Made, Raised, SourceRecord, Ticket
+from rayfeed.producer.failed_call import is_cut, is_loss
+from rayfeed.producer.messages import Answer, OutOfTurn, SourceRecord, Ticket
+from rayfeed.queue.answering import take
+from rayfeed.queue.asking import Asking
 from rayfeed.queue.canonical import send_source
 from rayfeed.queue.events import (
     Answered,
@@ -62,7 +63,7 @@ class Conductor:
         self._watch = Watch(self._pool)
         self._streams: dict[int, StreamState] = {}
         self._numbers = 0
-        self._num_out = 0  # tickets without an answer, those of closed streams included
+        self._asking = Asking()
         self._settling: list[threading.Event] = []
         self._closed = False
         self.failure: BaseException | None = None
@@ -198,7 +199,7 @@ class Conductor:
                 self._pump(state)
 
     def _tell_settled(self) -> None:
-        if self._settling and not self._streams and not self._num_out:
+        if self._settling and not self._streams and self._asking.is_idle:
             self._pool.renew()
             while self._settling:
                 self._settling.pop().set()
@@ -250,54 +251,39 @@ class Conductor:
         self._pump(state)
 
     def _on_answer(self, event: Answered) -> None:
-        self._num_out -= 1
+        self._asking.came_back(event.worker)
         state = self._streams.get(event.stream)
-        if state is None:
-            return
-        if event.error is not None:
-            if not is_loss(event.error):
-                raise InternalError(f"a producer's call failed by no fault of its process: {event.error!r}")
+        if state is not None and event.error is not None:
+            self._on_failed_call(event, event.error)
+        elif isinstance(event.answer, OutOfTurn):
+            self._asking.broke(event.worker, event.stream, event.ticket)
+        elif state is not None:
+            take(state, event, self._pool.describe)
+            self._pump(state)
+        for stream, ticket in self._asking.again(event.worker):
+            if stream in self._streams:
+                self._send(self._streams[stream], event.worker, ticket)
+
+    def _on_failed_call(self, event: Answered, error: BaseException) -> None:
+        if not is_loss(error):
+            raise InternalError(f"a producer's call failed by no fault of its process: {error!r}")
+        down = Down(event.worker, event.life, error)
+        if self._may_ask(down):
+            self._asking.broke(event.worker, event.stream, event.ticket)
+        else:
             # Whichever news of a loss comes first ends that life of the producer; the rest is of an earlier life then.
-            self._on_down(Down(event.worker, event.life, event.error))
-            return
-        answer = event.answer
-        ended, failure = False, None
-        match answer:
-            case Made(run):
-                pass
-            case Ended(run):
-                ended = True
-            case Raised(run, failure):
-                pass
-            case _:
-                raise InternalError(f"unknown answer {answer!r}")
-        error = failure.error() if failure is not None else None
-        reader = None
-        num_batches = run.num_batches
-        if run.frame is not None:
-            try:
-                reader = decode(run.frame)
-                state.conform(reader.schema, f"{self._pool.describe(event.worker)}, {event.ticket}")
-            except BatchError as refusal:
-                error, num_batches = refusal, 0
-        first = state.window.answered(
-            event.worker,
-            event.ticket,
-            payload=(event.ticket, reader),
-            num_batches=num_batches,
-            num_bytes=run.frame.num_bytes if run.frame is not None else 0,
-            seconds=run.make_s,
-            ended=ended,
-            failure=error,
-        )
-        if first:
-            state.note(event.ticket, run)
-        self._pump(state)
+            self._on_down(down)
+
+    def _may_ask(self, down: Down) -> bool:
+        """Whether a producer that is out of reach runs a generator, and may answer yet."""
+        runs = any(state.window.breaks(down.worker) for state in self._streams.values())
+        return is_cut(down.error) and runs and self._pool.is_worth_asking(down)
 
     def _on_down(self, event: Down) -> None:
         description = self._pool.describe(event.worker)
-        if not self._pool.on_down(event):
+        if self._may_ask(event) or not self._pool.on_down(event):
             return
+        self._asking.lost(event.worker)
         for state in list(self._streams.values()):
             self._lose(state, event.worker, description, event.error)
 
@@ -338,8 +324,12 @@ class Conductor:
                 state.canonical.run_hooks(hooks)
 
     def _send(self, state: StreamState, worker: int, ticket: Ticket) -> None:
+        if self._asking.holds_back(worker):
+            self._asking.broke(worker, state.number, ticket)
+            return
+
         def on_done(life: int, answer: Answer | None, error: BaseException | None) -> None:
             self._post(Answered(state.number, worker, life, ticket, answer, error))
 
-        self._num_out += 1
+        self._asking.sent(worker)
         self._pool.submit(worker, ticket, state.record, state.source_ref, on_done)

@@ -120,7 +120,7 @@ class LaneWindow(Window):
         """Whether no other copy makes batches any more."""
         return all(lane.closed for lane in self.lanes if lane.number != worker)
 
-    def worker_lost(self, worker: int) -> list[Ticket]:
+    def worker_lost(self, worker: int, *, died: bool = True) -> list[Ticket]:
         """A producer is gone; what it was asked for beyond its copy's end is settled, the rest waits for the next.
 
         Returns:
@@ -132,7 +132,7 @@ class LaneWindow(Window):
             for state in self._waited_for(lane):
                 if self._is_past_end(lane, state):
                     self.answered(worker, state.ticket, payload=None, num_batches=0, ended=True)
-        return super().worker_lost(worker)
+        return super().worker_lost(worker, died=died)
 
     def deliver(self) -> Iterator[Delivery]:
         while not self._ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rayfeed.errors import ProducerDiedError, RayfeedError
+from rayfeed.producer.failed_call import is_cut
 from rayfeed.producer.messages import Ticket
 from rayfeed.queue.lane_window import LaneWindow
 from rayfeed.queue.stream import Notice, StreamState
@@ -33,7 +34,7 @@ def lose(
         failure = _lane_lost(state, window, worker, description, error, is_gone=is_gone)
         if failure is not None:
             return failure
-    window.worker_lost(worker)
+    window.worker_lost(worker, died=not is_cut(error))
     while (ticket := window.deadly()) is not None:
         window.answered(worker, ticket, payload=None, num_batches=0, failure=_deadly(state, ticket, description, error))
     return None

@@ -160,8 +160,17 @@ class Window(ABC):
         self.num_slots += slots
         self.held[worker] = set()
 
-    def worker_lost(self, worker: int) -> list[Ticket]:
-        """A producer is gone; its unanswered tickets, which `issue` will give out again."""
+    def breaks(self, worker: int) -> bool:
+        """Whether batches are lost with this worker, which no other can make."""
+        return False
+
+    def worker_lost(self, worker: int, *, died: bool = True) -> list[Ticket]:
+        """A producer is gone; its unanswered tickets, which `issue` will give out again.
+
+        Args:
+            worker: Which.
+            died: Whether what it made may be the reason; not where it was only out of reach.
+        """
         self.leaving.discard(worker)
         slots = self.workers.pop(worker, 0)
         self.num_slots -= slots
@@ -170,7 +179,7 @@ class Window(ABC):
             state = self.issued.get(number)
             if state is None or state.done:
                 continue
-            state.deaths += place < slots  # the others waited for their turn
+            state.deaths += died and place < slots  # the others waited for their turn
             state.holders.discard(worker)
             if not state.holders:
                 self.lost.add(number)

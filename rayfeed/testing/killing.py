@@ -52,7 +52,7 @@ class Killer:
         try:
             while not self._stop.wait(self._every_s):
                 processes = self._feed.processes()
-                if processes:
+                if len(processes) > 1:  # the last one is left to make what the others lost
                     self.num_kills += kill(self._random.choice(processes))
         except Exception as error:  # noqa: BLE001 - raised again by `stop`, in the thread that can do something
             self._failure = error

@@ -1,8 +1,9 @@
 """What happens to a feed when nodes of its cluster are drained or lost; run by `test_nodes.py` in a process of its own.
 
 Ray's own test cluster stands for the machines: each node is a raylet with an object store and processes of its own. A
-node is lost when all of them are killed at once. The feed's process has a node without producers, with Ray's own
-settings for how a node's loss is noticed.
+node is lost when all of them are killed at once, and cut off when all of them are stopped: nothing answers, and nothing
+says so. The feed's process has a node without producers, with Ray's own settings for how a node's loss is noticed.
+Batches are large enough to lie in the store of the node that made them.
 """
 
 import json
@@ -21,6 +22,7 @@ from tests.sources import Numbered, number_of
 LENGTH = 600
 WORKERS = 4
 MAKE_S = 0.02
+SIZE = 20_000
 
 
 class Slow(Numbered):
@@ -41,10 +43,15 @@ def children(pid):
     return found
 
 
-def kill_node(node):
-    raylet = node.all_processes["raylet"][0].process.pid
-    for pid in [raylet, *children(raylet)]:
-        os.kill(pid, signal.SIGKILL)
+def send(signum):
+    """What sends a signal to all processes of a node."""
+
+    def send_to(node):
+        raylet = node.all_processes["raylet"][0].process.pid
+        for pid in [raylet, *children(raylet)]:
+            os.kill(pid, signum)
+
+    return send_to
 
 
 def drain_node(node):
@@ -61,11 +68,11 @@ def nodes_of(feed):
     return sorted(process.node_id for process in feed.processes())
 
 
-def read(nodes, happen):
-    """One pass, in which something happens to the node that has the first producer."""
+def read(nodes, *happenings):
+    """One pass, in which things happen to the node that has the first producer."""
     options = rayfeed.ProducerOptions(num_cpus=1)
     numbers, gaps = [], []
-    with rayfeed.Feed(Slow(LENGTH), WORKERS, use_multiprocessing=True, producers=options) as feed:
+    with rayfeed.Feed(Slow(LENGTH, size=SIZE), WORKERS, use_multiprocessing=True, producers=options) as feed:
         asked = time.perf_counter()
         for batch in feed:
             gaps.append(time.perf_counter() - asked)
@@ -73,6 +80,8 @@ def read(nodes, happen):
             if len(numbers) == LENGTH // 6:
                 (gone,) = [node for node in nodes if node.node_id == feed.processes()[0].node_id]
                 before = nodes_of(feed)
+            if len(numbers) % (LENGTH // 6) == 0 and happenings:
+                happen, *happenings = happenings
                 happen(gone)
             asked = time.perf_counter()
         after = nodes_of(feed)
@@ -93,7 +102,11 @@ def main():
     nodes = [cluster.add_node(num_cpus=2, include_dashboard=False) for _ in range(3)]
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
     try:
-        found = {"drained": read(nodes, drain_node), "killed": read(nodes, kill_node)}
+        found = {
+            "cut off": read(nodes, send(signal.SIGSTOP), send(signal.SIGCONT)),
+            "drained": read(nodes, drain_node),
+            "killed": read(nodes, send(signal.SIGKILL)),
+        }
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -23,6 +23,15 @@ def test_producers_of_a_node_that_is_drained_finish_what_they_hold_and_others_ta
     assert drained["longest gap"] < 2
 
 
+def test_a_node_that_is_cut_off_is_not_waited_for_and_what_it_answers_later_is_dropped(found):
+    cut_off = found["cut off"]
+    assert cut_off["in order"]
+    assert cut_off["there before"] >= 1
+    assert cut_off["lost"] == 0, "Ray did not notice"
+    assert cut_off["remade"] >= cut_off["there before"]
+    assert 2 < cut_off["longest gap"] < 8
+
+
 def test_a_node_that_is_killed_costs_a_moment(found):
     killed = found["killed"]
     assert killed["in order"]

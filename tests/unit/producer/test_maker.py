@@ -32,7 +32,7 @@ class Stream:
         self.record = SourceRecord(self.info, name, root, **settings)
         self.versions = [take_apart(source, name=name).copied()]
         self.loads = []
-        self.place = 0
+        self.place = self.num_tickets = 0
 
     def state(self, version):
         def load():
@@ -45,9 +45,13 @@ class Stream:
         """Make these batches of a Sequence, or so many of a generator."""
         if not self.info.is_sequence:
             indices = tuple(range(self.place, self.place + indices[0]))
-        ticket = Ticket(0, self.number, pass_index, indices[0], indices, lane=lane, version=version)
+        ticket = Ticket(self.num_tickets, self.number, pass_index, indices[0], indices, lane=lane, version=version)
         self.place += len(indices)
-        return self.maker.make(ticket, self.record, self.state(version))
+        self.num_tickets += 1
+        return self.ask(ticket)
+
+    def ask(self, ticket):
+        return self.maker.make(ticket, self.record, self.state(ticket.version))
 
 
 def batches(answer):

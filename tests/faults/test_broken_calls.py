@@ -1,0 +1,38 @@
+"""Calls whose answers are lost while both ends live: no batch is lost, none comes twice, no batch is blamed (F2).
+
+Ray itself drops the answers to some of its calls here, for all of a producer's: that it is up, and its batches.
+"""
+
+import json
+
+from tests.conftest import assert_runs
+
+SCRIPT = """
+import json, sys, warnings
+import rayfeed
+from tests.sources import Numbered, batch, numbers_of
+warnings.simplefilter("error")
+
+def generate():
+    info = rayfeed.get_worker_info()
+    for place in range(40):
+        yield batch(100 * info.id + place)
+
+found = {}
+for name, source in [("generator", generate), ("Sequence", Numbered(40))]:
+    with rayfeed.Feed(source, 2, use_multiprocessing=True, max_queue_size=2) as feed:
+        numbers = numbers_of(feed)
+        found[name] = numbers, feed.stats().lost_producers
+print(json.dumps(found))
+"""
+
+
+def test_answers_that_do_not_arrive_cost_nothing():
+    failures = dict.fromkeys(("req_failure_prob", "resp_failure_prob", "in_flight_failure_prob"), 0)
+    failures |= {"num_failures": 5, "resp_failure_prob": 25}
+    setting = json.dumps({"CoreWorkerService.grpc_client.PushTask": failures})
+    found = json.loads(assert_runs(SCRIPT, RAY_ADDRESS="local", RAY_testing_rpc_failure=setting).splitlines()[-1])
+    numbers, num_lost = found["generator"]
+    assert numbers == [100 * copy + place for place in range(40) for copy in range(2)]
+    assert num_lost == 0
+    assert found["Sequence"][0] == list(range(40))
