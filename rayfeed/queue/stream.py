@@ -19,6 +19,7 @@ from rayfeed.errors import BatchError, FeedClosedError, InternalError
 from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import Run, SourceRecord, Ticket
 from rayfeed.queue.canonical import CanonicalCopy
+from rayfeed.queue.notices import Notices
 from rayfeed.queue.travel import callers_level
 from rayfeed.queue.window import Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed, Window
 from rayfeed.stats import FeedStats
@@ -28,12 +29,6 @@ if TYPE_CHECKING:  # the conductor imports this file
 
 WAIT_S = 1.0
 """How long a consumer waits before it looks whether the conductor's thread still lives."""
-
-DUPLICATES = (
-    "Using a generator with `use_multiprocessing=True` and multiple workers may duplicate your data: each of the "
-    "{copies} producers runs its own copy of {name}, and none of them asked which copy it is. Share the data out by "
-    "rayfeed.get_worker_info(), or use a rayfeed.Sequence."
-)
 
 
 class Reader(Protocol):
@@ -117,13 +112,11 @@ class StreamState:
     num_frames: int = 0
     produce_s: float = 0.0
     encode_s: float = 0.0
-    asked: bool = False
-    unheard: set[int] = field(default_factory=set)
     waiting: Waiting = field(default_factory=Waiting)
+    notices: Notices = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.record.num_lanes > 1 and not self.record.info.is_sequence:
-            self.unheard = set(range(self.record.num_lanes))
+        self.notices = Notices(self.record)
 
     def conform(self, schema: FrameSchema, where: str) -> None:
         """Raise `BatchError` unless a frame has the structure and dtypes of the stream's first one."""
@@ -152,15 +145,12 @@ class StreamState:
             self.out.put(item)
 
     def note(self, ticket: Ticket, run: Run) -> None:
-        """Count an answer; warn once if several copies of a generator know nothing of each other."""
+        """Count an answer; warn of what it says."""
         self.num_frames += run.frame is not None
         self.produce_s += run.produce_s
         self.encode_s += run.encode_s
-        if self.unheard:
-            self.asked = self.asked or run.asked
-            self.unheard.discard(ticket.lane)
-            if not self.unheard and not self.asked:
-                self.out.put(Notice(DUPLICATES.format(copies=self.record.num_lanes, name=self.record.name)))
+        for text in self.notices.hear(ticket, run):
+            self.out.put(Notice(text))
 
 
 class Stream(Protocol):

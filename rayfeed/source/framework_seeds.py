@@ -9,10 +9,9 @@ imported while a batch is made is seeded from the next batch on: import it at th
     keras         `keras.random` without a seed: its generator is     under 1 us
                   let go, and made anew from `random` when used
 
-A generator that user code holds is its own: `keras.random.SeedGenerator`, of which every random layer of Keras makes one
-when it is made itself, `tf.random.Generator`, `torch.Generator`. Its numbers follow from how often it was used before, so
-a batch that draws from one is no function of its index. What to do: make it in ``__getitem__``, or set its state there,
-from `rayfeed.rng`.
+A generator that user code holds is its own: `tf.random.Generator`, `torch.Generator`, `keras.random.SeedGenerator`, of
+which every random layer of Keras has one. Its numbers follow from how often it was used before, so a batch that draws
+from one is no function of its index. To do: make it in ``__getitem__``, or set its state there, from `rayfeed.rng`.
 """
 
 from __future__ import annotations

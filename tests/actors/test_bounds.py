@@ -58,6 +58,7 @@ def copies(log):
     return generate
 
 
+@pytest.mark.filterwarnings("ignore:Producers . and . made the same batches")  # on purpose
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize(
     ("workers", "use_multiprocessing", "max_queue_size"), [(3, False, 10), (3, True, 2), (3, True, 60)]
