@@ -84,7 +84,8 @@ def fit_generator(
         Keras' `History`, with the attributes ``model``, the trained model, and ``feed_stats``, a `rayfeed.FeedStats`.
 
     Raises:
-        OptionError: An argument is out of range or missing. Nothing was started.
+        OptionError: An argument is out of range or missing. Nothing was started, but for the trainer where its node's
+            object store cannot hold `max_queue_bytes`.
         SourceError: A source is none or is empty, or something cannot be sent; the attribute in question is named.
         BatchError: The source gave something that is no batch; names worker, pass and index.
         PlacementError: An actor can never be placed, or was not in time.

@@ -280,7 +280,7 @@ class Conductor:
         if run.frame is not None:
             try:
                 reader = decode(run.frame)
-                state.conform(reader.schema, f"{self._pool.describe(event.worker)}, {event.ticket}")
+                state.conform(reader, f"{self._pool.describe(event.worker)}, {event.ticket}")
             except BatchError as refusal:
                 error, num_batches = refusal, 0
         first = state.window.answered(

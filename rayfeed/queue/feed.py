@@ -46,7 +46,7 @@ class Feed:
         producers: What each producer needs of the cluster.
 
     Raises:
-        OptionError: An argument is out of range.
+        OptionError: An argument is out of range, or `max_queue_bytes` more than the object store here can hold.
         SourceError: `source` is no source, is empty, or cannot be sent to a producer.
         PlacementError: No node could ever hold a producer.
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rayfeed.batch import Batch
 from rayfeed.errors import BatchError, FeedClosedError, InternalError
+from rayfeed.frame.reading import FrameReader
 from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import Run, SourceRecord, Ticket
 from rayfeed.queue.canonical import CanonicalCopy
 from rayfeed.queue.notices import Notices
+from rayfeed.queue.room import Held, check_batch
 from rayfeed.queue.travel import callers_level
 from rayfeed.queue.window import Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed, Window
 from rayfeed.stats import FeedStats
@@ -114,12 +116,16 @@ class StreamState:
     encode_s: float = 0.0
     waiting: Waiting = field(default_factory=Waiting)
     notices: Notices = field(init=False)
+    store_bytes: int | None = None
 
     def __post_init__(self) -> None:
         self.notices = Notices(self.record)
 
-    def conform(self, schema: FrameSchema, where: str) -> None:
-        """Raise `BatchError` unless a frame has the structure and dtypes of the stream's first one."""
+    def conform(self, reader: FrameReader, where: str) -> None:
+        """Raise `BatchError` unless a frame fits in the store, and has the structure and dtypes of the first one."""
+        schema = reader.schema
+        if self.store_bytes is not None:
+            check_batch(reader.num_bytes(0), self.store_bytes, where)
         if self.schema is None:
             self.schema = schema
         elif self.schema != schema:
@@ -222,6 +228,7 @@ class ProducedStream:
         self._place = 0
         self._seen: Any = None  # the queue's first thing, where `peek` found that it is no batch
         self._end: StreamEnded | StreamFailed | None = None
+        self._held = Held(state.store_bytes) if state.store_bytes is not None else None
 
     def start(self) -> None:
         if not self._started:
@@ -236,6 +243,10 @@ class ProducedStream:
             if not isinstance(found, Deliver):
                 return found
             current, self._current, self._place = found, found, found.start
+        if self._place == 0 and self._held is not None:
+            text = self._held.deliver(*current.payload[1].memory())
+            if text is not None:
+                warnings.warn(text, stacklevel=callers_level())
         place, self._place = self._place, self._place + 1
         if self._place == current.stop:
             self._current = None

@@ -56,5 +56,5 @@ class SharedStreams:
 
 
 def _states() -> dict[str, Any]:
-    legacy = np.random.get_state()  # noqa: NPY002 - the stream that users draw from
+    legacy: Any = np.random.get_state()  # noqa: NPY002 - the stream that users draw from
     return {"random": random.getstate(), "numpy.random": (legacy[1].tobytes(), *legacy[2:])}

@@ -6,13 +6,12 @@ import threading
 import warnings
 
 import keras
-import numpy as np
 import pytest
 
 import rayfeed
 from tests.conformance.contract import complaint, line
 from tests.conformance.echo import trained
-from tests.conformance.sources import Meeting, Slow, copies
+from tests.conformance.sources import Meeting, Slow, constant, copies, noise
 from tests.conftest import living_actors
 from tests.sources import Log, batch, numbers_of
 
@@ -105,19 +104,6 @@ def test_copies_that_do_not_ask_repeat_the_data_and_the_caller_is_warned_once(ec
         run = trained(echo, map(batch, range(99)), 6, epochs=2, workers=2, use_multiprocessing=True)
     assert run.epochs == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4, 5, 5]]
     assert len([warning for warning in record if "duplicate" in str(warning.message)]) == 1
-
-
-def noise():
-    """Its copies ask which they are, and all begin with the same seed."""
-    numbers = np.random.default_rng(0)
-    rayfeed.get_worker_info()
-    while True:
-        yield numbers.random((4, 2)), np.zeros(4)
-
-
-def constant():
-    rayfeed.get_worker_info()
-    return itertools.repeat(batch(1))
 
 
 @line("C11")
