@@ -73,7 +73,8 @@ def fit_generator(
             `steps_per_epoch` is given.
         initial_epoch: The first epoch, from 0.
         validation_freq: Validate every so many epochs, or after the epochs of a list, counted from 1.
-        seed: Root of every random order; for a Sequence also seeds `random` and `numpy.random` before each batch.
+        seed: Root of every random order; for a Sequence also seeds `random` and `numpy.random` before each batch,
+            and the global streams of TensorFlow, torch and Keras where the producer has imported them.
         max_queue_bytes: Bound on the bytes of the waiting batches. None: a quarter of the object store of the trainer's
             node, shared by training and validation.
         producers: What each producer needs of the cluster.
@@ -83,7 +84,8 @@ def fit_generator(
         Keras' `History`, with the attributes ``model``, the trained model, and ``feed_stats``, a `rayfeed.FeedStats`.
 
     Raises:
-        OptionError: An argument is out of range or missing. Nothing was started.
+        OptionError: An argument is out of range or missing. Nothing was started, but for the trainer where its node's
+            object store cannot hold `max_queue_bytes`.
         SourceError: A source is none or is empty, or something cannot be sent; the attribute in question is named.
         BatchError: The source gave something that is no batch; names worker, pass and index.
         PlacementError: An actor can never be placed, or was not in time.

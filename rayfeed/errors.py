@@ -32,7 +32,8 @@ class SourceError(RayfeedError, ValueError):
 class OptionError(RayfeedError, ValueError):
     """An argument or option that cannot hold. Not about a source, which is a `SourceError`.
 
-    Raised before anything is started, unless only the data can tell (a class without a `class_weight`).
+    Raised before anything is started, unless only the data can tell (a class without a `class_weight`), or the
+    consumer's node (`max_queue_bytes`): then before a producer is.
     """
 
 

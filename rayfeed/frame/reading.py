@@ -7,6 +7,7 @@ follows from that, a *plan*, is made once and kept.
 from __future__ import annotations
 
 import functools
+import weakref
 from typing import Any, NoReturn
 
 import numpy as np
@@ -115,8 +116,8 @@ class _ColumnReader:
         arrays = column.arrays
         _require(len(arrays) == plan.num_arrays, f"it has {len(arrays)} Arrow arrays, not {plan.num_arrays}", plan.name)
         self._plan = plan
-        self._buffers = [_data_buffer(plan.name, array, plan.arrow_type) for array in arrays]
-        self._views = [memoryview(buffer).toreadonly() for buffer in self._buffers]
+        self.buffers = [_data_buffer(plan.name, array, plan.arrow_type) for array in arrays]
+        self._views = [memoryview(buffer).toreadonly() for buffer in self.buffers]
         for (index, end), view in zip(plan.ends, self._views, strict=True):
             if end > len(view):
                 _refuse(f"batch {index} ends at byte {end} of a buffer of {len(view)}", plan.name)
@@ -142,7 +143,7 @@ class _ColumnReader:
 
     def arrow(self, index: int) -> Any:
         plan = self._plan
-        buffer, offset = self._buffers[0 if plan.is_joined else index], plan.offset(index)
+        buffer, offset = self.buffers[0 if plan.is_joined else index], plan.offset(index)
         num_bytes = plan.size(index)
         if (buffer.address + offset) % ALIGNMENT_BYTES:
             copied = pa.allocate_buffer(max(num_bytes, ALIGNMENT_BYTES))
@@ -189,6 +190,11 @@ class FrameReader:
         """
         arrays = self.arrays(index)
         return unflatten(self.schema.structure, [dense(array, copy=True) for array in arrays] if copy else arrays)
+
+    def memory(self) -> tuple[int, list[weakref.ref[Any]]]:
+        """Bytes of the frame's buffers, and weak references that live as long as something uses a view of one."""
+        buffers = [buffer for column in self._columns for buffer in column.buffers]
+        return sum(buffer.size for buffer in buffers), [weakref.ref(buffer) for buffer in buffers]
 
     def num_bytes(self, index: int) -> int:
         """Bytes of one batch's arrays."""

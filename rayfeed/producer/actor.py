@@ -39,7 +39,7 @@ class Producer:
         keep_freed_memory()
         self._node = ray.util.get_node_ip_address()
         self._worker = worker
-        self._maker = Maker(worker, f"node {self._node}, pid {os.getpid()}")
+        self._maker = Maker(worker, f"node {self._node}, pid {os.getpid()}", num_threads)
         self._told: dict[int, tuple[SourceRecord, tuple[Any]]] = {}  # by stream: its source, newest version
         self._held = threading.Event()
         self._idle = threading.Barrier(num_threads)

@@ -23,8 +23,10 @@ from rayfeed.errors import InternalError
 from rayfeed.frame.codec import encode
 from rayfeed.frame.inspector import Inspector
 from rayfeed.producer.messages import Answer, Ended, Made, OutOfTurn, Raised, Run, SourceRecord, Ticket
+from rayfeed.producer.twins import NUM_COMPARED, digest
 from rayfeed.source.failure import Failure
 from rayfeed.source.seeding import batch_rng, lane_rng, seed_batch, worker_seed
+from rayfeed.source.shared_streams import SharedStreams
 from rayfeed.source.shipping import put_together
 from rayfeed.source.stream import GeneratorSource, SequenceSource, open_source
 from rayfeed.source.worker_info import Place, WorkerInfo, running_in
@@ -98,13 +100,15 @@ class Maker:
     Args:
         worker: This producer's number.
         place: Its node and process for messages: ``"node 10.0.4.17, pid 8812"``.
+        num_threads: Threads that may call `make` at once.
     """
 
     NUM_NEWEST: ClassVar[int] = 2
     """A generator's answers that are kept, since they may not arrive: as many as it may be asked for at once."""
 
-    def __init__(self, worker: int, place: str) -> None:
+    def __init__(self, worker: int, place: str, num_threads: int = 1) -> None:
         self.worker = worker
+        self._shared = SharedStreams() if num_threads > 1 else None
         self.place = place
         self._opened: dict[int, _Opened] = {}
         self._closed: set[int] = set()
@@ -143,6 +147,8 @@ class Maker:
     def _make(self, ticket: Ticket, record: SourceRecord, state: Any) -> Answer:
         place = self._place_of(ticket, record)
         flats: list[list[np.ndarray]] = []
+        digests: list[bytes] = []
+        num_digests = NUM_COMPARED - ticket.first if record.num_lanes > 1 and not record.info.is_sequence else 0
         produce_s = 0.0
         begun = time.perf_counter()
         with running_in(place):
@@ -159,9 +165,7 @@ class Maker:
                         break
                     where.offset = offset
                     if record.info.is_sequence:
-                        place.draw_from(batch_rng(record.root, ticket.pass_index, index))
-                        if record.seeded:
-                            seed_batch(record.root, ticket.pass_index, index)
+                        self._seed(record, ticket.pass_index, index, place)
                     started = time.perf_counter()
                     batch = self._next(opened.source, index)
                     produce_s += time.perf_counter() - started
@@ -170,6 +174,8 @@ class Maker:
                         break
                     flats.append(opened.inspector.arrays(batch, where))
                     del batch
+                    if offset < num_digests:
+                        digests.append(digest(flats[-1]))
                     if not self._is_sent_at_once(is_last=offset + 1 == len(ticket.indices)):
                         keep_as_made(flats[-1])
             except BaseException as error:  # noqa: BLE001 - user code may raise anything
@@ -178,12 +184,13 @@ class Maker:
                     opened.has_raised = True
             if opened is not None:
                 opened.asked = opened.asked or place.asked
+        drawn = self._shared.look() if self._shared is not None and record.seeded else ()
         started = time.perf_counter()
         schema = opened.inspector.schema if opened is not None else None
         frame = encode(flats, schema) if schema is not None and flats else None
         ended_at = time.perf_counter()
         asked = opened.asked if opened is not None else False
-        run = Run(frame, len(flats), produce_s, ended_at - started, asked, ended_at - begun)
+        run = Run(frame, len(flats), produce_s, ended_at - started, asked, ended_at - begun, drawn, tuple(digests))
         if event is not None:
             return Raised(run, event)
         return Ended(run) if ended else Made(run)
@@ -243,6 +250,13 @@ class Maker:
         # First: there may not be room for the sources of two calls.
         self._kept = {digest: source for digest, source in self._kept.items() if digest in record.call_digests}
         return open_source(put_together(state()), record.info)
+
+    def _seed(self, record: SourceRecord, pass_index: int, index: int, place: Place) -> None:
+        """Give a Sequence's batch its random numbers."""
+        place.draw_from(batch_rng(record.root, pass_index, index))
+        if record.seeded:
+            seed = self._shared.seed if self._shared is not None else seed_batch
+            seed(record.root, pass_index, index)
 
     def _is_sent_at_once(self, *, is_last: bool) -> bool:
         """Whether a ticket's batch is written to the object store before user code runs again."""

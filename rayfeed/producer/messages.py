@@ -112,6 +112,9 @@ class Run:
         encode_s: Seconds laying them into the frame.
         asked: Whether user code asked for its worker info.
         make_s: Seconds in all, the source being open: in user code, with checks and copies, and laying out.
+        drawn: Random streams that the threads of the producer share and that user code drew from, though a seed was
+            given; as far as was seen yet.
+        digests: Of those of its batches that are among the first of a copy of a generator; empty where there is one.
     """
 
     frame: Frame | None
@@ -120,6 +123,8 @@ class Run:
     encode_s: float
     asked: bool
     make_s: float = 0.0
+    drawn: tuple[str, ...] = ()
+    digests: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)

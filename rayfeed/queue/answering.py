@@ -34,7 +34,7 @@ def take(state: StreamState, event: Answered, describe: Callable[[int], str]) ->
     if run.frame is not None:
         try:
             reader = decode(run.frame)
-            state.conform(reader.schema, f"{describe(event.worker)}, {event.ticket}")
+            state.conform(reader, f"{describe(event.worker)}, {event.ticket}")
         except BatchError as refusal:
             error, num_batches = refusal, 0
     first = state.window.answered(

@@ -36,7 +36,8 @@ class Feed:
         use_multiprocessing: Whether `workers` counts processes over the cluster. Each runs its own copy of a generator.
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
         shuffle: Whether each pass of a Sequence has a fresh random order of its batches.
-        seed: Root of every random order; for a Sequence also seeds `random` and `numpy.random` before each batch.
+        seed: Root of every random order; for a Sequence also seeds `random` and `numpy.random` before each batch, and
+            the global streams of TensorFlow, torch and Keras where the producer has imported them.
         max_queue_bytes: Bound on the bytes of the waiting batches. None: a quarter of the object store of the
             consumer's node, shared by the streams of a call.
         ordered: Whether batches come in the source's order (several generator copies take turns), instead of first
@@ -46,7 +47,7 @@ class Feed:
         producers: What each producer needs of the cluster.
 
     Raises:
-        OptionError: An argument is out of range.
+        OptionError: An argument is out of range, or `max_queue_bytes` more than the object store here can hold.
         SourceError: `source` is no source, is empty, or cannot be sent to a producer.
         PlacementError: No node could ever hold a producer.
 

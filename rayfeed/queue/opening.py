@@ -24,6 +24,7 @@ from rayfeed.queue.inline import InlineStream
 from rayfeed.queue.keeping import Demand, Keeper
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
 from rayfeed.queue.position import START, Position
+from rayfeed.queue.room import queue_bytes
 from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
 from rayfeed.queue.stream import ProducedStream, Stream
 from rayfeed.queue.travel import pack_or_keep
@@ -33,11 +34,6 @@ from rayfeed.source.packed import Packed
 from rayfeed.source.seeding import root_seed
 from rayfeed.source.shipping import put_together
 from rayfeed.source.stream import SourceInfo, describe
-
-QUEUES_SHARE = 0.25
-"""Of the consumer's node's object store, what the queues of one call may fill where the caller set no bound. As much
-again may be in the producers' hands or on its way, and what was freed is kept for a while: most of the store stays free
-for others, and nothing spills, which begins at 0.8."""
 
 
 @dataclass(frozen=True)
@@ -226,37 +222,50 @@ def open_streams(
         mailbox: Where orders wait for the caller's process, where that is not this one.
 
     Raises:
+        OptionError: The bounds are more than the object store here holds.
         PlacementError: No node could ever hold a producer.
     """
     if specs[0].options.is_inline:
         return OpenStreams([_open_inline(spec) for spec in specs], keeper, None)
     travelling = [spec for spec in specs if not spec.is_home]
     staying = [spec for spec in specs if spec.is_home]
+    if travelling:
+        ensure_ray()
+    store_bytes = store_capacity() if travelling else None
+    asked = [spec.options.max_queue_bytes for spec in specs]
+    bounds = queue_bytes(asked, store_bytes) if store_bytes is not None else asked
     pool = keeper.conductor(_demand(travelling[0], producers)) if travelling else None
     home = _home_conductor(staying, mailbox, producers.batch_timeout_s) if staying else None
     digests = [spec.digest() if keeper.knows_sources else None for spec in specs]
     known = frozenset(digest for digest in digests if digest is not None)
-    queue_bytes = int(store_capacity() * QUEUES_SHARE / len(specs)) if pool is not None else None
     streams: list[Stream] = []
-    for spec, digest in zip(specs, digests, strict=True):
+    for spec, digest, bound in zip(specs, digests, bounds, strict=True):
         conductor = home if spec.is_home else pool
         if conductor is not None:
-            streams.append(_open_made(spec, spec.record(digest, known), conductor, queue_bytes, producers))
+            record = spec.record(digest, known)
+            room = None if spec.is_home else store_bytes
+            streams.append(_open_made(spec, record, conductor, bound, room, producers))
     if home is not None:
         home.start()
     return OpenStreams(streams, keeper, home)
 
 
 def _open_made(
-    spec: StreamSpec, record: SourceRecord, conductor: Conductor, queue_bytes: int | None, producers: ProducerOptions
+    spec: StreamSpec,
+    record: SourceRecord,
+    conductor: Conductor,
+    num_bytes: int | None,
+    store_bytes: int | None,
+    producers: ProducerOptions,
 ) -> Stream:
-    bound = Bound(spec.options.max_queue_size, spec.options.max_queue_bytes or queue_bytes)
+    bound = Bound(spec.options.max_queue_size, num_bytes)
     if spec.info.is_sequence:
         record = replace(record, num_lanes=conductor.crew.span[1])
     plan = spec.plan(conductor.crew.num_threads)
     if isinstance(plan, LanePlan):
         plan = replace(plan, on_loss=producers.on_generator_loss)
     state = conductor.open_stream(record, spec.packed, _window_maker(plan, bound))
+    state.store_bytes = store_bytes
     return ProducedStream(conductor, state, is_home=spec.is_home)
 
 

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rayfeed.batch import Batch
 from rayfeed.errors import BatchError, FeedClosedError, InternalError
+from rayfeed.frame.reading import FrameReader
 from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import Opened, Run, SourceRecord, Ticket
 from rayfeed.queue.canonical import CanonicalCopy
+from rayfeed.queue.notices import Notices
+from rayfeed.queue.room import Held, check_batch
 from rayfeed.queue.travel import callers_level
 from rayfeed.queue.window import Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed, Window
 from rayfeed.stats import FeedStats
@@ -28,12 +31,6 @@ if TYPE_CHECKING:  # the conductor imports this file
 
 WAIT_S = 1.0
 """How long a consumer waits before it looks whether the conductor's thread still lives."""
-
-DUPLICATES = (
-    "Using a generator with `use_multiprocessing=True` and multiple workers may duplicate your data: each of the "
-    "{copies} producers runs its own copy of {name}, and none of them asked which copy it is. Share the data out by "
-    "rayfeed.get_worker_info(), or use a rayfeed.Sequence."
-)
 
 
 class Reader(Protocol):
@@ -117,16 +114,18 @@ class StreamState:
     num_frames: int = 0
     produce_s: float = 0.0
     encode_s: float = 0.0
-    asked: bool = False
-    unheard: set[int] = field(default_factory=set)
     waiting: Waiting = field(default_factory=Waiting)
+    notices: Notices = field(init=False)
+    store_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.record.num_lanes > 1 and not self.record.info.is_sequence:
-            self.unheard = set(range(self.record.num_lanes))
+        self.notices = Notices(self.record)
 
-    def conform(self, schema: FrameSchema, where: str) -> None:
-        """Raise `BatchError` unless a frame has the structure and dtypes of the stream's first one."""
+    def conform(self, reader: FrameReader, where: str) -> None:
+        """Raise `BatchError` unless a frame fits in the store, and has the structure and dtypes of the first one."""
+        schema = reader.schema
+        if self.store_bytes is not None:
+            check_batch(reader.num_bytes(0), self.store_bytes, where)
         if self.schema is None:
             self.schema = schema
         elif self.schema != schema:
@@ -152,15 +151,12 @@ class StreamState:
             self.out.put(item)
 
     def note(self, ticket: Ticket, run: Run) -> None:
-        """Count an answer; warn once if several copies of a generator know nothing of each other."""
+        """Count an answer; warn of what it says."""
         self.num_frames += run.frame is not None
         self.produce_s += run.produce_s
         self.encode_s += run.encode_s
-        if self.unheard:
-            self.asked = self.asked or run.asked
-            self.unheard.discard(ticket.lane)
-            if not self.unheard and not self.asked:
-                self.out.put(Notice(DUPLICATES.format(copies=self.record.num_lanes, name=self.record.name)))
+        for text in self.notices.hear(ticket, run):
+            self.out.put(Notice(text))
 
 
 class Stream(Protocol):
@@ -236,6 +232,7 @@ class ProducedStream:
         self._place = 0
         self._seen: Any = None  # the queue's first thing, where `peek` found that it is no batch
         self._end: StreamEnded | StreamFailed | None = None
+        self._held = Held(state.store_bytes) if state.store_bytes is not None else None
 
     def start(self) -> None:
         if not self._started:
@@ -250,6 +247,10 @@ class ProducedStream:
             if not isinstance(found, Deliver):
                 return found
             current, self._current, self._place = found, found, found.start
+        if self._place == 0 and self._held is not None:
+            text = self._held.deliver(*current.payload[1].memory())
+            if text is not None:
+                warnings.warn(text, stacklevel=callers_level())
         place, self._place = self._place, self._place + 1
         if self._place == current.stop:
             self._current = None

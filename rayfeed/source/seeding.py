@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from rayfeed.source.framework_seeds import frameworks_seeded, seed_frameworks
+
 ORDER, WORKER, BATCH, RNG, LANE_RNG = range(5)
 """The purposes seeds are drawn for: the first word after the root, so that no two purposes share a stream."""
 
@@ -45,22 +47,39 @@ def lane_rng(root: int, lane: int) -> tuple[int, ...]:
 
 
 def seed_batch(root: int, pass_index: int, index: int) -> None:
-    """Seed `random` and `numpy.random` for one batch. They are global: threads of one process share them."""
-    words = _sequence(root, BATCH, pass_index, index).generate_state(4, np.uint32)
-    np.random.seed(words)  # noqa: NPY002 - the user's legacy stream is the one to seed
-    random.seed(words.tobytes())
+    """Seed `random`, `numpy.random` and the frameworks' streams for one batch.
+
+    They are global: threads of one process share them.
+    """
+    words = _batch_words(root, pass_index, index)
+    _seed_globals(words)
+    seed_frameworks(words)
 
 
 @contextmanager
 def seeded(root: int, pass_index: int, index: int) -> Iterator[None]:
-    """Seed as `seed_batch` does, for user code in the consumer's process, and restore its random states after."""
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - as in seed_batch
-    seed_batch(root, pass_index, index)
+    """Seed as `seed_batch` does, for user code in the consumer's process, and restore its random states after.
+
+    What of the frameworks cannot be restored is left alone; see `frameworks_seeded`.
+    """
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the stream to seed
+    words = _batch_words(root, pass_index, index)
+    _seed_globals(words)
     try:
-        yield
+        with frameworks_seeded(words):
+            yield
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002 - as above
+
+
+def _batch_words(root: int, pass_index: int, index: int) -> np.ndarray:
+    return _sequence(root, BATCH, pass_index, index).generate_state(4, np.uint32)
+
+
+def _seed_globals(words: np.ndarray) -> None:
+    np.random.seed(words)  # noqa: NPY002 - the user's legacy stream is the one to seed
+    random.seed(words.tobytes())
 
 
 def _sequence(root: int, *words: int) -> np.random.SeedSequence:

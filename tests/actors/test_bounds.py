@@ -1,12 +1,15 @@
 """The queue's bound while nobody reads (contract C13): what is made ahead settles, and never beyond it."""
 
+import re
 import time
+import warnings
 
 import numpy as np
 import pytest
 
 import rayfeed
-from tests.conftest import wait_until
+from rayfeed.producer.cluster import store_capacity
+from tests.conftest import living_actors, wait_until
 from tests.sources import Log, Numbered, batch, is_settled
 
 CASES = [
@@ -58,6 +61,7 @@ def copies(log):
     return generate
 
 
+@pytest.mark.filterwarnings("ignore:Producers . and . made the same batches")  # on purpose
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize(
     ("workers", "use_multiprocessing", "max_queue_size"), [(3, False, 10), (3, True, 2), (3, True, 60)]
@@ -102,3 +106,57 @@ def test_a_slow_reader_finds_its_batches_waiting(tmp_path):
         started = time.perf_counter()
         list(feed.take(8))
         assert feed.stats().wait_s - before < 0.5 * (time.perf_counter() - started) + 0.01
+
+
+def test_a_bound_that_the_store_cannot_hold_is_refused_before_a_producer_starts():
+    before = living_actors()
+    with pytest.raises(rayfeed.errors.OptionError, match=r"max_queue_bytes=[\d,]+ is more than the object store"):
+        rayfeed.Feed(Numbered(3), 2, True, max_queue_bytes=store_capacity())
+    assert living_actors() == before
+
+
+class Huge(rayfeed.Sequence):
+    """A batch of 0.9 of the store."""
+
+    def __init__(self):
+        self.size = int(store_capacity() * 0.9)
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return np.zeros((1, self.size), "uint8"), None
+
+
+def test_a_batch_that_the_store_cannot_hold_is_refused_as_soon_as_it_was_made():
+    with (
+        rayfeed.Feed(Huge(), max_queue_size=1) as feed,
+        pytest.raises(rayfeed.errors.BatchError, match=r"producer 0 .* a batch of [\d,]+ bytes is more than the"),
+    ):
+        next(iter(feed))
+
+
+class Tens(rayfeed.Sequence):
+    """Batches of a 25th of the store, and small targets."""
+
+    def __init__(self):
+        self.size = store_capacity() // 25
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return np.full((4, self.size // 4), index, "uint8"), np.full(4, index)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_reader_that_keeps_more_than_half_of_the_store_is_told_once_unless_it_keeps_copies(copy):
+    with rayfeed.Feed(Tens(), max_queue_size=1, copy=copy) as feed, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kept = list(feed)
+    assert [int(targets[0]) for _, targets in kept] == list(range(20))
+    told = [str(warning.message) for warning in caught if "still in use" in str(warning.message)]
+    assert len(told) == len(caught) == (0 if copy else 1)
+    if told:
+        assert re.match(r"1[2-5] delivered frames are still in use, and keep \d", told[0])
+    assert not any("/rayfeed/queue/" in warning.filename for warning in caught), "it names no line of the caller's"

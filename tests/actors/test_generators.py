@@ -92,6 +92,7 @@ def test_worker_info_is_there_in_a_producer_and_nowhere_else():
         assert set(numbers_of(feed)) <= {20, 21}
 
 
+@pytest.mark.filterwarnings("ignore:Producers . and . made the same batches")  # on purpose
 def test_copies_that_do_not_ask_duplicate_the_data_and_the_caller_is_warned():
     with (
         pytest.warns(

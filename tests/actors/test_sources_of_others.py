@@ -239,6 +239,7 @@ def test_an_iterator_that_was_read_from_goes_on_where_it_stood_and_the_callers_o
     assert numbers_of(iterator) == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.filterwarnings("ignore:Producers . and . made the same batches")  # on purpose
 def test_each_process_runs_a_copy_of_an_iterator_and_the_caller_is_warned():
     with pytest.warns(UserWarning, match="may duplicate your data"), rayfeed.Feed(iter(BATCHES), 2, True) as feed:
         assert numbers_of(feed) == [number for number in range(6) for _ in range(2)]

@@ -62,13 +62,13 @@ LINES = {
     "F2 generators": "A lost generator's stream restarts, is dropped, or is an error, as ProducerOptions say.",
     "F6": "A batch slower than batch_timeout_s is reported, and may be made elsewhere.",
     "G1 processes": "With a seed, batches are the same bytes for any number of worker processes.",
+    "G1 threads": "With a seed, rayfeed.rng() is the same in threads; who draws from what threads share is told.",
     "G2": "Without a seed no two workers share a random stream.",
     "G3 feed": "A feed's state is small, JSON takes it, and any number of workers goes on from it.",
 }
 
 NOT_BUILT = {
     "F3": "A lost trainer is restarted from its last checkpoint, the data at the very next batch.",
-    "G1 threads": "With a seed, threads of one producer do not share the global random streams.",
     "G3 training": "A training run resumes in the middle of an epoch.",
 }
 

@@ -135,7 +135,10 @@ def test_most_of_the_object_store_stays_free_though_nobody_bounds_the_bytes(log)
     there="the process pool produced without regard to how much was waiting",
     here="max_queue_bytes bounds what waits, also where max_queue_size would allow more",
 )
-def test_the_bytes_that_wait_are_bounded(log):
+def test_the_bytes_that_wait_are_bounded(echo, log):
+    half = store_capacity() // 2
+    with pytest.raises(rayfeed.errors.OptionError, match=r", for each of 2 queues, is more than the object store"):
+        trained(echo, Numbered(3), validation_data=Numbered(3), max_queue_bytes=half)
     size = 20_000  # samples: a batch of 20 000 * (2 * 4 + 8) bytes
     bound = 4 * size * 16
     with rayfeed.Feed(Numbered(1000, size=size, log=log), 1, True, 100, max_queue_bytes=bound) as feed:

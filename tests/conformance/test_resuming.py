@@ -1,6 +1,7 @@
 """A rng, A state, G1 and G3 of a Feed: what a batch draws, and going on where another feed stood."""
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -46,6 +47,50 @@ def test_with_a_seed_batches_are_the_same_bytes_for_any_number_of_processes():
     assert len({tuple(map(tuple, inputs)) for inputs, _ in found}) == 15
     for workers in (1, 2, 7):
         assert read(workers, 15)[0] == found
+
+
+class Drawing(rayfeed.Sequence):
+    """Batches of numbers that `draw` gives, a few at a time, while other threads make theirs."""
+
+    def __init__(self, draw):
+        self.draw = draw
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        return np.stack([self.draw(1000) for _ in range(20)]), None
+
+
+def drawn(workers, draw):
+    with rayfeed.Feed(Drawing(draw), workers, seed=3) as feed:
+        return [inputs.tolist() for inputs, _ in feed]
+
+
+@line("G1 threads")
+def test_with_a_seed_threads_of_one_producer_draw_the_same_from_rng():
+    def draw(count):
+        return rayfeed.rng().random(count)
+
+    assert drawn(3, draw) == drawn(0, draw)
+
+
+@line("G1 threads")
+@pytest.mark.parametrize(
+    ("draw", "name"),
+    [
+        (np.random.rand, r"numpy\.random"),
+        (lambda count: np.array([random.random() for _ in range(count)]), "random"),
+    ],
+    ids=["numpy", "random"],
+)
+def test_threads_of_one_producer_that_draw_from_a_shared_stream_in_spite_of_a_seed_are_told_of_once(draw, name):
+    with pytest.warns(
+        UserWarning, match=rf"^source draws from {name} in several threads .* Draw from rayfeed\.rng\(\)"
+    ) as record:
+        drawn(3, draw)
+    assert len(record) == 1
+    assert len(drawn(1, draw)) == 24  # one thread alone has its streams for itself
 
 
 @line("G2")

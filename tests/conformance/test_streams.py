@@ -124,10 +124,11 @@ def test_threads_share_one_generator_that_knows_nothing_of_threads(echo, log):
     there="predict_generator on an endless generator locked up for 3, 4, 6 and 7 workers, and not for 1, 2 and 5",
     here="every number of workers gives the steps asked for, and ends",
 )
+@pytest.mark.filterwarnings("ignore:Producers . and . made the same batches")  # on purpose
 @pytest.mark.parametrize("workers", [2, 3])
 def test_predict_on_an_endless_generator_ends_for_any_number_of_workers(workers, echo):
     def endless():
-        rayfeed.get_worker_info()  # the copies make the same on purpose
+        rayfeed.get_worker_info()
         for number in itertools.count():
             yield batch(number, size=1)[0]
 

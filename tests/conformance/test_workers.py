@@ -11,7 +11,7 @@ import pytest
 import rayfeed
 from tests.conformance.contract import complaint, line
 from tests.conformance.echo import trained
-from tests.conformance.sources import Meeting, Slow, copies
+from tests.conformance.sources import Meeting, Slow, constant, copies, noise
 from tests.conftest import living_actors
 from tests.sources import Log, batch, numbers_of
 
@@ -95,12 +95,33 @@ def test_copies_in_processes_that_ask_share_the_data_out(echo):
     here="the warning says what to do: ask get_worker_info, or use a Sequence",
 )
 def test_copies_that_do_not_ask_repeat_the_data_and_the_caller_is_warned_once(echo):
-    with pytest.warns(
-        UserWarning, match=r"may duplicate your data: .*get_worker_info\(\), or use a rayfeed\.Sequence"
-    ) as record:
+    with (
+        pytest.warns(UserWarning, match="made the same batches"),  # which they did
+        pytest.warns(
+            UserWarning, match=r"may duplicate your data: .*get_worker_info\(\), or use a rayfeed\.Sequence"
+        ) as record,
+    ):
         run = trained(echo, map(batch, range(99)), 6, epochs=2, workers=2, use_multiprocessing=True)
     assert run.epochs == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4, 5, 5]]
     assert len([warning for warning in record if "duplicate" in str(warning.message)]) == 1
+
+
+@line("C11")
+@complaint(
+    "matterport/Mask_RCNN#1511",
+    there="every worker's generator shuffled from the same seed, so all made the same data in the same order",
+    here="the caller is told which producers made the same batches, and what to do",
+)
+def test_copies_that_make_the_same_batches_are_told_of_once_and_constant_ones_are_not():
+    with (
+        rayfeed.Feed(noise, 2, use_multiprocessing=True) as feed,
+        pytest.warns(UserWarning, match="Producers 0 and 1 made the same batches: the first 3 of each") as record,
+    ):
+        assert len(list(feed.take(30))) == 30
+    assert len(record) == 1
+    assert "Let each copy take its share of the data by rayfeed.get_worker_info()" in str(record[0].message)
+    with rayfeed.Feed(constant, 2, use_multiprocessing=True) as feed:  # a warning would be an error here
+        assert len(list(feed.take(30))) == 30
 
 
 @line("C12")

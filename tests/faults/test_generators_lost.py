@@ -65,6 +65,7 @@ def finite(length):
     yield from (batch(place) for place in range(length))
 
 
+@pytest.mark.filterwarnings("ignore:Producers . and . made the same batches")  # on purpose
 def test_the_death_of_a_producer_whose_copy_has_ended_costs_nothing():
     with rayfeed.Feed(lambda: finite(3), 2, use_multiprocessing=True) as feed:
         wait_until(lambda: all(lane.closed for lane in feed._stream._state.window.lanes), "the copies do not end")
@@ -74,6 +75,7 @@ def test_the_death_of_a_producer_whose_copy_has_ended_costs_nothing():
         assert [number_of(one) for one in feed] == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.filterwarnings("ignore:Producers . and . made the same batches")  # on purpose
 @pytest.mark.parametrize("max_restarts", [0, 1])
 def test_a_producer_lost_before_its_copy_began_is_replaced_or_an_error(max_restarts):
     """Streams of a trainer wait until they are wanted, such as validation; producers may die meanwhile."""
