@@ -66,31 +66,39 @@ class Snapshot:
     def __init__(self, callbacks: list[keras.callbacks.Callback], model: Any) -> None:
         self._callbacks = callbacks
         self._model = model
-        self._before = [self._packed(callback, warn=False) for callback in callbacks]
+        self._before = [packed_state(callback, model, warning=None) for callback in callbacks]
 
     def changes(self) -> list[bytes]:
         """What the run changed in each callback, packed. Warns of a user's attributes that cannot travel."""
         packed = []
         own = objects_of(self._model)
         for callback, before in zip(self._callbacks, self._before, strict=True):
-            after = self._packed(callback, warn=True)
+            after = packed_state(callback, self._model, warning="This state of a callback stays in the trainer")
             changed = {name: vars(callback)[name] for name, data in after.items() if data != before.get(name)}
             removed = [name for name in before if name not in vars(callback)]
             packed.append(pack(Changes(changed, removed), name="callbacks", by_reference=own))
         return packed
 
-    def _packed(self, callback: keras.callbacks.Callback, *, warn: bool) -> dict[str, bytes]:
-        packed: dict[str, bytes] = {}
-        own = objects_of(self._model)
-        for name, value in vars(callback).items():
-            if name in OF_ONE_RUN or isinstance(value, (types.FunctionType, types.MethodType)):
-                continue
-            try:
-                packed[name] = pack(value, name=f"{type(callback).__name__}.{name}", by_reference=own)
-            except SourceError as error:
-                if warn and not _is_keras_own(callback, name):
-                    warnings.warn(f"This state of a callback stays in the trainer: {error}", stacklevel=2)
-        return packed
+
+def packed_state(callback: keras.callbacks.Callback, model: Any, *, warning: str | None) -> dict[str, bytes]:
+    """A callback's attributes, each packed by itself; without those that cannot be.
+
+    Args:
+        callback: The callback.
+        model: Goes by reference.
+        warning: How the warning of a user's attribute that cannot be packed begins; None for no warning.
+    """
+    packed: dict[str, bytes] = {}
+    own = objects_of(model)
+    for name, value in vars(callback).items():
+        if name in OF_ONE_RUN or isinstance(value, (types.FunctionType, types.MethodType)):
+            continue
+        try:
+            packed[name] = pack(value, name=f"{type(callback).__name__}.{name}", by_reference=own)
+        except SourceError as error:
+            if warning is not None and not _is_keras_own(callback, name):
+                warnings.warn(f"{warning}: {error}", stacklevel=2)
+    return packed
 
 
 def _is_keras_own(callback: keras.callbacks.Callback, name: str) -> bool:
@@ -113,16 +121,22 @@ def apply_changes(
     """Bring the changes home to the caller's own callbacks, which then refer to the caller's `model`."""
     for callback, data in zip(callbacks, packed, strict=True):
         changes: Changes = unpack(data, by_reference=objects_of(model))
+        set_attributes(callback, changes.values)
         own = vars(callback)
-        for name, value in changes.values.items():
-            match own.get(name), value:
-                case list() as here, list():
-                    here[:] = value
-                case dict() as here, dict():
-                    here.clear()
-                    here.update(value)
-                case _:
-                    own[name] = value
         for name in changes.removed:
             own.pop(name, None)
         own.update({"_model": model, "params": params})
+
+
+def set_attributes(callback: keras.callbacks.Callback, values: dict[str, Any]) -> None:
+    """Give a callback these attributes; a list or dict that it has stays the same object."""
+    own = vars(callback)
+    for name, value in values.items():
+        match own.get(name), value:
+            case list() as here, list():
+                here[:] = value
+            case dict() as here, dict():
+                here.clear()
+                here.update(value)
+            case _:
+                own[name] = value
