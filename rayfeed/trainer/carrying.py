@@ -3,8 +3,8 @@
 On the way there the caller's model is left out: where a callback refers to it, or to a layer, optimizer or variable of
 it, it refers to the trainer's at the other end. On the way back come the attributes that the run changed, not the
 objects: the caller's own callbacks keep their identity, and a list or dict of theirs is filled in place, so that
-whoever else holds it sees the change. Functions stay: what a closure in the caller's process captured cannot be reached
-from another (`rayfeed.on_driver` is for those).
+whoever else holds it sees the change. Closures stay: what one in the caller's process captured cannot be reached from
+another (`rayfeed.on_driver` is for those).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def packed_state(callback: keras.callbacks.Callback, model: Any, *, warning: str
     packed: dict[str, bytes] = {}
     own = objects_of(model)
     for name, value in vars(callback).items():
-        if name in OF_ONE_RUN or isinstance(value, (types.FunctionType, types.MethodType)):
+        if name in OF_ONE_RUN or _is_bound(value):
             continue
         try:
             packed[name] = pack(value, name=f"{type(callback).__name__}.{name}", by_reference=own)
@@ -99,6 +99,14 @@ def packed_state(callback: keras.callbacks.Callback, model: Any, *, warning: str
             if warning is not None and not _is_keras_own(callback, name):
                 warnings.warn(f"{warning}: {error}", stacklevel=2)
     return packed
+
+
+def _is_bound(value: Any) -> bool:
+    """Whether this is a function that refers to objects, which may not be the same at the other end.
+
+    One that refers to none is state like any other: `EarlyStopping` turns `min_delta` round when it sets `monitor_op`.
+    """
+    return isinstance(value, types.MethodType) or (isinstance(value, types.FunctionType) and bool(value.__closure__))
 
 
 def _is_keras_own(callback: keras.callbacks.Callback, name: str) -> bool:

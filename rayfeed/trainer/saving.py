@@ -1,7 +1,7 @@
 """Saving a training between two batches, and putting what was saved back (contract F3).
 
 A checkpoint holds all that the next batch depends on: the model's variables and its optimizers', the metrics' running
-values, the random states, the attributes of the callbacks that run in the trainer, `History` among them, and where the
+values, the random states, the state of the callbacks that run in the trainer, `History` among them, and where the
 streams stand. `Saving` is the last callback in each hook, so that it sees what all others have done.
 
     Keras' fit                          saved            put back, when the training goes on
@@ -49,7 +49,8 @@ class Saved:
         layout: The model's variables.
         metrics: The running values of its metrics.
         random: The random states.
-        callbacks: The attributes of each callback that runs in the trainer, packed; `History`'s come last.
+        callbacks: Of each callback that runs in the trainer, the attributes that training has changed, packed; what the
+            caller set stays as the caller sets it next time. `History`'s come last.
     """
 
     label: Label
@@ -91,11 +92,13 @@ class Recorder:
         self._callbacks = list(callbacks)
         self._inputs: Any = None
         self._has_warned = False
+        self._before: list[list[dict[str, bytes]]] = []
         self._files = CheckpointFiles(plan.location, directory)
         # Keras would add its own History behind `Saving`, which must see what it has recorded.
         has_own = any(isinstance(one, keras.callbacks.History) for one in callbacks)
         self.added = [] if has_own else [keras.callbacks.History()]
         self._callbacks += self.added
+        self.take_down()
         if plan.start is not None:
             self._files.check(plan.start)
             saved: Saved = pickle.loads(next(self._files.read(plan.start)))
@@ -117,6 +120,22 @@ class Recorder:
     def _standing(self, saved: SavedStream | None) -> Standing | None:
         is_over = self.job.initial_epoch >= self.job.epochs
         return saved.standing if saved is not None and not is_over else None
+
+    def take_down(self) -> None:
+        """Take the callbacks' attributes down, as they came and again as `on_train_begin` left them.
+
+        What differs from one of the two later is state; all else are settings.
+        """
+        self._before.append([packed_state(one, self._model, warning=None) for one in self._callbacks])
+
+    def _changed(self) -> list[dict[str, bytes]]:
+        warning = "This state of a callback is in no checkpoint" if not self._has_warned else None
+        self._has_warned = True
+        changed: list[dict[str, bytes]] = []
+        for callback, *before in zip(self._callbacks, *self._before, strict=True):
+            now = packed_state(callback, self._model, warning=warning)
+            changed.append({name: data for name, data in now.items() if any(data != one.get(name) for one in before)})
+        return changed
 
     def tell_inputs(self, inputs: Any) -> None:
         """The inputs that build the model, where data does."""
@@ -174,8 +193,6 @@ class Recorder:
         if hasattr(model, "jax_state_sync"):  # until then its variables have the values of the epoch's beginning
             model.jax_state_sync()
         label = Label(self._plan.run, epoch, step, bool(model.stop_training), time.time())
-        warning = "This state of a callback is in no checkpoint" if not self._has_warned else None
-        self._has_warned = True
         saved = Saved(
             label=label,
             job=SavedJob.of(
@@ -184,7 +201,7 @@ class Recorder:
             layout=layout(model, self._inputs),
             metrics=[np.array(keras.ops.convert_to_numpy(one)) for one in model.metrics_variables] if step else [],
             random=random_state(),
-            callbacks=[packed_state(one, model, warning=warning) for one in self._callbacks],
+            callbacks=self._changed(),
         )
         self._files.write(label, self._records(saved))
 
@@ -231,6 +248,7 @@ class Saving(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         model: Any = self.model
+        self._recorder.take_down()
         if self._resumed is not None:
             model._initial_epoch = None  # noqa: SLF001 - of a `BackupAndRestore`, which has a checkpoint of its own
             self._recorder.put_back()
