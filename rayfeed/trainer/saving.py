@@ -27,7 +27,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from rayfeed.errors import CheckpointError
+from rayfeed.errors import OptionError
 from rayfeed.source.shipping import unpack
 from rayfeed.trainer.adapter import FeedAdapter
 from rayfeed.trainer.carrying import packed_state, set_attributes
@@ -49,8 +49,8 @@ class Saved:
         layout: The model's variables.
         metrics: The running values of its metrics.
         random: The random states.
-        callbacks: Of each callback that runs in the trainer, the attributes that training has changed, packed; what the
-            caller set stays as the caller sets it next time. `History`'s come last.
+        callbacks: Of each callback that runs in the trainer, its class' name and the attributes that training has
+            changed, packed; what the caller set stays as the caller sets it next time. `History` comes last.
     """
 
     label: Label
@@ -58,7 +58,7 @@ class Saved:
     layout: Layout
     metrics: list[np.ndarray]
     random: RandomState
-    callbacks: list[dict[str, bytes]]
+    callbacks: list[tuple[str, dict[str, bytes]]]
 
 
 class Recorder:
@@ -103,7 +103,7 @@ class Recorder:
             self._files.check(plan.start)
             saved: Saved = pickle.loads(next(self._files.read(plan.start)))
             check_same(saved.job, job, where=self._files.at(plan.start))
-            self._check_callbacks(saved)
+            self._check_callbacks(saved, self._files.at(plan.start))
             self.saved = saved
             self.job = resumed(job, saved.label, saved.job)
 
@@ -128,13 +128,14 @@ class Recorder:
         """
         self._before.append([packed_state(one, self._model, warning=None) for one in self._callbacks])
 
-    def _changed(self) -> list[dict[str, bytes]]:
+    def _changed(self) -> list[tuple[str, dict[str, bytes]]]:
         warning = "This state of a callback is in no checkpoint" if not self._has_warned else None
         self._has_warned = True
-        changed: list[dict[str, bytes]] = []
+        changed: list[tuple[str, dict[str, bytes]]] = []
         for callback, *before in zip(self._callbacks, *self._before, strict=True):
             now = packed_state(callback, self._model, warning=warning)
-            changed.append({name: data for name, data in now.items() if any(data != one.get(name) for one in before)})
+            state = {name: data for name, data in now.items() if any(data != one.get(name) for one in before)}
+            changed.append((type(callback).__name__, state))
         return changed
 
     def tell_inputs(self, inputs: Any) -> None:
@@ -173,7 +174,7 @@ class Recorder:
         for record in records:
             write(self._model, pickle.loads(record))
         own = objects_of(self._model)
-        for callback, state in zip(self._callbacks, saved.callbacks, strict=True):
+        for callback, (_, state) in zip(self._callbacks, saved.callbacks, strict=True):
             set_attributes(callback, {name: unpack(data, by_reference=own) for name, data in state.items()})
         if saved.label.step:
             for variable, value in zip(self._model.metrics_variables, saved.metrics, strict=True):
@@ -210,12 +211,13 @@ class Recorder:
         for part in read(self._model, places(self._model)):
             yield pickle.dumps(part, protocol=5)
 
-    def _check_callbacks(self, saved: Saved) -> None:
-        if len(saved.callbacks) != len(self._callbacks):
-            raise CheckpointError(
-                f"the checkpoint has the state of {len(saved.callbacks)} callbacks, and this call has "
-                f"{len(self._callbacks)}, History and those that run in the trainer counted.\n"
-                "  Give the same callbacks in the same order, or another checkpoint_dir."
+    def _check_callbacks(self, saved: Saved, where: str) -> None:
+        theirs, ours = [name for name, _ in saved.callbacks], [type(one).__name__ for one in self._callbacks]
+        if theirs != ours:
+            raise OptionError(
+                f"{where} is of another training: its callbacks in the trainer are {', '.join(theirs)}; this call's "
+                f"are {', '.join(ours)}.\n"
+                "  Give the callbacks of the training that was saved, in their order, or another checkpoint_dir."
             )
 
 

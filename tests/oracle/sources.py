@@ -278,9 +278,3 @@ def noise():
     while True:
         x = rayfeed.rng().normal(size=(8, 10)).astype("float32")
         yield x, (x.sum(axis=1) > 0).astype("int64")
-
-
-def noises():
-    """The same, in copies of its own."""
-    rayfeed.get_worker_info()
-    yield from noise()

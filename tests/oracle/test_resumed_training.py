@@ -12,7 +12,7 @@ import pytest
 
 import rayfeed
 from rayfeed.errors import CheckpointError, OptionError
-from tests.oracle.sources import Announced, Noisy, OwnError, Rows, generated, noise, noises
+from tests.oracle.sources import Announced, Noisy, OwnError, Rows, generated, noise
 
 pytestmark = pytest.mark.usefixtures("shared_trainer")
 
@@ -72,10 +72,10 @@ class Resumed:
             history = None
         return steps, history, model
 
-    def check(self, source, at, every, *, whole=IN_LINE, before=IN_LINE, after=IN_LINE, make_callbacks=list, **options):
+    def check(self, source, at, every, *, before=IN_LINE, after=IN_LINE, make_callbacks=list, **options):
         """Interrupt a training, go on with it, and compare it with one that was not interrupted."""
         options |= {"source": source}
-        whole, history, model = self.fit(trainer="driver", callbacks=make_callbacks(), **whole, **options)
+        whole, history, model = self.fit(trainer="driver", callbacks=make_callbacks(), **IN_LINE, **options)
         saving = self.options(save_every=every)
         first, none, _ = self.fit(trainer=saving, at=at, callbacks=make_callbacks(), **before, **options)
         assert none is None
@@ -94,7 +94,7 @@ def parts(make_model, same_state, tmp_path):
     return Resumed(make_model, same_state, tmp_path / "checkpoints")
 
 
-@pytest.mark.parametrize(("at", "every"), [((0, 3), 2), ((2, 9), 1), ((2, 4), None)], ids=str)
+@pytest.mark.parametrize(("at", "every"), [((0, 3), 2), ((2, 4), None)], ids=str)
 def test_a_shuffled_sequence_goes_on_in_mid_epoch_and_between_epochs(at, every, parts):
     parts.check(Rows, at, every)
 
@@ -105,27 +105,21 @@ def test_nothing_is_lost_where_passes_change_in_order_and_length(source, at, eve
     assert second.steps[-1] == whole.steps[-1] == 7
 
 
-@pytest.mark.parametrize(("source", "at"), [(Noisy, (1, 2)), (Announced, (2, 3))], ids=str)
-def test_epochs_that_are_no_passes_go_on_too(source, at, parts):
-    parts.check(source, at, 3, steps_per_epoch=4, before=THREADS)
+def test_epochs_that_are_no_passes_go_on_too(parts):
+    parts.check(Noisy, (1, 2), 3, steps_per_epoch=4, before=THREADS)
 
 
 def test_a_generator_is_run_again_up_to_where_it_was(parts):
     parts.check(lambda: noise, (1, 3), 3, steps_per_epoch=5, after={"workers": 1})
 
 
-def test_copies_of_a_generator_go_on_in_their_turns(parts):
-    parts.check(lambda: noises, (1, 3), 3, steps_per_epoch=5, whole=PROCESSES, before=PROCESSES, after=PROCESSES)
-
-
 @pytest.mark.parametrize(
     ("validation", "at", "every"),
     [
         (Noisy, (1, "test", 1), 4),
-        (Announced, (2, 3), 13),
         (lambda: generated(Rows(num_rows=40, seed=5)), (2, 0), None),
     ],
-    ids=["sequence", "hooks", "generator"],
+    ids=["sequence", "generator"],
 )
 def test_validation_goes_on_where_it_was(validation, at, every, parts):
     parts.check(Rows, at, every, validation_data=validation, validation_steps=3)
@@ -158,9 +152,8 @@ def callbacks_with_state():
     ]
 
 
-@pytest.mark.parametrize(("at", "every"), [((2, 3), 4), ((3, 0), None)], ids=str)
-def test_callbacks_go_on_with_what_they_counted(at, every, parts):
-    _, second, (_, stop) = parts.check(Rows, at, every, make_callbacks=callbacks_with_state, epochs=9)
+def test_callbacks_go_on_with_what_they_counted(parts):
+    _, second, (_, stop) = parts.check(Rows, (2, 3), 4, make_callbacks=callbacks_with_state, epochs=9)
     assert stop.stopped_epoch == 3
     assert (stop.wait, stop.best_epoch) == (3, 0)
     assert second.seen[-1][0] == 3
@@ -231,7 +224,9 @@ def test_a_checkpoint_of_another_training_is_refused_and_not_replaced(parts):
         options = {"source": Rows, **IN_LINE, **wrong}
         with pytest.raises(OptionError, match=f"{name} is of another training: its {text}"):
             parts.fit(trainer=parts.options(resume=True), **options)
-    with pytest.raises(CheckpointError, match="has the state of 2 callbacks, and this call has 3, History"):
+    with pytest.raises(
+        OptionError, match="its callbacks in the trainer are Steps, History; this call's are Steps, Steps,"
+    ):
         parts.fit(Rows, trainer=parts.options(resume=True), callbacks=[Steps()], **IN_LINE)
     with pytest.raises(
         OptionError,
