@@ -110,6 +110,7 @@ class FeedAdapter(DataAdapter):
         self._prefetch_batches = 0
         self._is_live = False
         self._draws = True
+        self._has_drawn = slices.was_begun
         self._shown: deque[Delivered] = deque()  # batches Keras looked at before training began
         self._slice_is_new = False  # begun by looking, and not yet by Keras
         self._staging: Staging | None = None
@@ -169,9 +170,10 @@ class FeedAdapter(DataAdapter):
         """Whether iterating anew draws from torch's random state, as it does in Keras' own `fit`.
 
         There an epoch of a Sequence is iterated anew; the one stream of a generator only when training begins. What was
-        drawn for an epoch before the training was resumed in it is not drawn again.
+        drawn before a training was resumed is not drawn again.
         """
-        draws = self._draws and not self.slices.is_resumed
+        draws = self._draws and not (self._is_live and self._has_drawn)
+        self._has_drawn = self._has_drawn and not self._is_live
         self._draws = not (self._is_live and self.slices.is_fixed)
         return draws
 

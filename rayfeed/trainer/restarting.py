@@ -115,6 +115,8 @@ class Attempts:
         if start is not None:
             ago_s = max(lost_at - start.label.saved_at, 0)
             return f"going on from {start.label}, saved {ago_s:.0f} s before"
+        if self._job.method != "fit":
+            return "it begins again"
         if self.location is None:
             return "it begins again, as without TrainerOptions.checkpoint_dir nothing was saved"
         return "it begins again, as nothing had been saved yet"

@@ -128,10 +128,10 @@ def resumed(job: Job, label: Label, saved: SavedJob) -> Job:
     """
     initial_epoch = max(job.epochs, label.epoch) if label.is_stopped else label.epoch
     num_left = max(job.epochs - initial_epoch, 0)
+    if not num_left:  # nothing is read; but some backends look at a batch before they see that
+        return replace(job, initial_epoch=initial_epoch)
     stream = _going_on(job.stream, saved.stream)
-    if not num_left:
-        stream = replace(stream, start=START, max_batches=0)
-    elif job.steps is not None and stream.info.is_sequence:
+    if job.steps is not None and stream.info.is_sequence:
         stream = replace(stream, max_batches=num_left * job.steps - label.step)
     validation = job.validation
     if validation is not None and saved.validation is not None:

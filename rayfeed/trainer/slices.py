@@ -64,6 +64,7 @@ class Slices:
         skipped: Batches of a resumed generator that are made once more and dropped.
 
     Attributes:
+        was_begun: Whether the first slice goes on from where another process began it; a generator has one beginning.
         num_before: Batches of the current slice that were trained before it was resumed.
         num_taken: Batches of the current slice that were taken, those among them.
     """
@@ -93,8 +94,8 @@ class Slices:
             position, self._num_resumed = standing.position, standing.in_slice or 0
             self._is_known = self._is_known and standing.in_slice is not None
             self._length = steps if steps is not None else standing.length
-        self._has_past = standing is not None
         self._skipped = skipped
+        self.was_begun = self._num_resumed > 0 or (standing is not None and steps is not None)
         self._passes = [_PassAt(0, position.pass_index, position.consumed)]
         self._num_received = 0
         self._num_gone = 0  # batches of it that were taken, or passed over
@@ -169,11 +170,6 @@ class Slices:
     def is_fixed(self) -> bool:
         """Whether all slices are of the same length, passes or not."""
         return self._fixed is not None
-
-    @property
-    def is_resumed(self) -> bool:
-        """Whether what an uninterrupted training does at the current slice's beginning was done before."""
-        return self.num_before > 0 or (self._has_past and self.is_fixed)
 
     @property
     def is_complete(self) -> bool:
