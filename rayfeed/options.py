@@ -51,7 +51,11 @@ class TrainerOptions:
     """What the trainer actor needs from the cluster, and what becomes of a training whose trainer is lost.
 
     A training that goes on from a checkpoint has the very next batch, and ends with the losses and weights, to the last
-    bit, of one that was never interrupted; what that takes is told in `rayfeed.fit_generator`.
+    bit, of one that was never interrupted. A checkpoint holds the model's and the optimizer's variables, the metrics'
+    running values, the random states, what training changed in callbacks, `History`, the epoch (from 0), the number of
+    its batches that were trained, and where the sources stand. Callbacks run ``on_train_begin`` again, in mid-epoch
+    also ``on_epoch_begin``, and then have what was saved of them put back; those of `rayfeed.on_driver` are not turned
+    back. A checkpoint is loaded by pickle, which can run any code: only one's own may be loaded.
 
     Attributes:
         num_gpus: GPUs it claims. None: 1 where any node has one, else 0.

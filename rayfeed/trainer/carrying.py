@@ -3,13 +3,14 @@
 On the way there the caller's model is left out: where a callback refers to it, or to a layer, optimizer or variable of
 it, it refers to the trainer's at the other end. On the way back come the attributes that the run changed, not the
 objects: the caller's own callbacks keep their identity, and a list or dict of theirs is filled in place, so that
-whoever else holds it sees the change. Closures stay: what one in the caller's process captured cannot be reached from
-another (`rayfeed.on_driver` is for those).
+whoever else holds it sees the change. Functions stay, unless any process can import them: what a closure in the
+caller's process captured cannot be reached from another (`rayfeed.on_driver` is for those).
 """
 
 from __future__ import annotations
 
 import copy
+import sys
 import types
 import warnings
 from dataclasses import dataclass
@@ -102,11 +103,14 @@ def packed_state(callback: keras.callbacks.Callback, model: Any, *, warning: str
 
 
 def _is_bound(value: Any) -> bool:
-    """Whether this is a function that refers to objects, which may not be the same at the other end.
+    """Whether this is a function that may refer to objects of this process, which are others at the other end.
 
-    One that refers to none is state like any other: `EarlyStopping` turns `min_delta` round when it sets `monitor_op`.
+    One that is imported is state like any other: `EarlyStopping` turns `min_delta` round when it sets `monitor_op`.
     """
-    return isinstance(value, types.MethodType) or (isinstance(value, types.FunctionType) and bool(value.__closure__))
+    if not isinstance(value, types.FunctionType):
+        return isinstance(value, types.MethodType)
+    module = sys.modules.get(value.__module__) if value.__module__ != "__main__" else None
+    return getattr(module, value.__qualname__, None) is not value
 
 
 def _is_keras_own(callback: keras.callbacks.Callback, name: str) -> bool:
