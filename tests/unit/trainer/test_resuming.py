@@ -90,7 +90,8 @@ def test_any_number_of_workers_goes_on_from_a_sequence_and_as_many_copies_of_a_g
         check_same(saved, made(Numbered(10), **options), where="there")
     text = (
         "there is of another training: its generator is the generator numbers in 2 copies; this call's is "
-        "the generator numbers in 3 copies.\n  Give the arguments of the training that was saved, or another checkpoint_dir."
+        "the generator numbers in 3 copies.\n"
+        "  Give the arguments of the training that was saved, or another checkpoint_dir."
     )
     with pytest.raises(OptionError, match=re.escape(text)):
         check_same(SavedJob.of(made(numbers, 4)), made(numbers, 4, workers=3), where="there")
