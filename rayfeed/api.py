@@ -78,7 +78,8 @@ def fit_generator(
         max_queue_bytes: Bound on the bytes of the waiting batches. None: a quarter of the object store of the trainer's
             node, shared by training and validation.
         producers: What each producer needs of the cluster.
-        trainer: What the trainer needs of the cluster; "driver" trains in this process.
+        trainer: What the trainer needs of the cluster, and what becomes of a training whose trainer is lost; "driver"
+            trains in this process.
 
     Returns:
         Keras' `History`, with the attributes ``model``, the trained model, and ``feed_stats``, a `rayfeed.FeedStats`.
@@ -90,7 +91,8 @@ def fit_generator(
         BatchError: The source gave something that is no batch; names worker, pass and index.
         PlacementError: An actor can never be placed, or was not in time.
         ProducerDiedError: Producers were lost, and the stream cannot go on.
-        TrainerDiedError: The trainer's process was lost.
+        TrainerDiedError: The trainer's process was lost, more often than `TrainerOptions.max_failures`.
+        CheckpointError: A file in `TrainerOptions.checkpoint_dir` is no checkpoint, or not a whole one.
         Exception: What the source, a callback or the model raised, with its own type.
     """
     with OneCall(model, trainer) as one:

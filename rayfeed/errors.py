@@ -8,6 +8,7 @@
     +-- ProducerDiedError (RuntimeError)  producers were lost and the stream cannot go on without them
     +-- TrainerDiedError (RuntimeError)   the trainer's process was lost
     +-- TrainerBusyError (RuntimeError)   a trainer was asked for a second call at once
+    +-- CheckpointError (ValueError)      a file that is no checkpoint of rayfeed's, or not a whole one
     +-- FeedClosedError (RuntimeError)    a feed was used after `close()`: the caller's doing, not a failure
     +-- InternalError (AssertionError)    rayfeed broke its own rules: always a bug in rayfeed
     +-- RemoteTraceback                never raised: the cause of an error that was raised in another process
@@ -51,6 +52,10 @@ class TrainerDiedError(RayfeedError, RuntimeError):
 
 class TrainerBusyError(RayfeedError, RuntimeError):
     """A trainer was asked for a call while it carries out another. Not a failure of either: the first one goes on."""
+
+
+class CheckpointError(RayfeedError, ValueError):
+    """A file that is no checkpoint of rayfeed's, or not a whole one. Not one of another training: an `OptionError`."""
 
 
 class FeedClosedError(RayfeedError, RuntimeError):

@@ -7,6 +7,7 @@ that shape one stream of batches, whichever public function they came through. N
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -65,7 +66,14 @@ class ProducerOptions:
 
 @dataclass(frozen=True)
 class TrainerOptions:
-    """What the trainer actor needs from the cluster.
+    """What the trainer actor needs from the cluster, and what becomes of a training whose trainer is lost.
+
+    A training that goes on from a checkpoint has the very next batch, and ends with the losses and weights, to the last
+    bit, of one that was never interrupted. A checkpoint holds the model's and the optimizer's variables, the metrics'
+    running values, the random states, what training changed in callbacks, `History`, the epoch (from 0), the number of
+    its batches that were trained, and where the sources stand. Callbacks run ``on_train_begin`` again, in mid-epoch
+    also ``on_epoch_begin``, and then have what was saved of them put back; those of `rayfeed.on_driver` are not turned
+    back. A checkpoint is loaded by pickle, which can run any code: only one's own may be loaded.
 
     Attributes:
         num_gpus: GPUs it claims. None: 1 where any node has one, else 0.
@@ -75,6 +83,15 @@ class TrainerOptions:
         label_selector: Ray node labels its node must have.
         env_vars: Environment variables of its process, set before the process starts.
         start_timeout_s: Seconds it may wait for a place and start.
+        checkpoint_dir: Directory, or URL that Arrow takes (``s3://bucket/folder``, ``fsspec+abfs://...``), where a
+            training is saved: one file, which the next one replaces. Every node that the trainer may run on must reach
+            it. A relative path is one of the caller's working directory. None: nothing is saved.
+        save_every: Batches from one checkpoint to the next; the last epoch's end is saved in any case. None: each
+            epoch's end.
+        max_failures: How often in one call a trainer whose process or node was lost is started again. It goes on from
+            the call's last checkpoint; at the beginning where there is none yet, or no `checkpoint_dir`.
+        resume: Whether the first training goes on from the checkpoint that `checkpoint_dir` holds. Where it holds none,
+            it begins at the beginning, with a warning. Without `resume` a checkpoint of another call is refused.
     """
 
     num_gpus: float | None = None
@@ -84,6 +101,10 @@ class TrainerOptions:
     label_selector: Mapping[str, str] = field(default_factory=dict)
     env_vars: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 300.0
+    checkpoint_dir: str | None = None
+    save_every: int | None = None
+    max_failures: int = 0
+    resume: bool = False
 
     def __post_init__(self) -> None:
         check_number("TrainerOptions.num_gpus", self.num_gpus, least=0, or_none=True)
@@ -91,6 +112,19 @@ class TrainerOptions:
         check_integer("TrainerOptions.memory", self.memory, least=1, or_none=True)
         check_number("TrainerOptions.start_timeout_s", self.start_timeout_s, least=0)
         _check_mappings("TrainerOptions", self)
+        check_integer("TrainerOptions.save_every", self.save_every, least=1, or_none=True)
+        check_integer("TrainerOptions.max_failures", self.max_failures, least=0)
+        check_bool("TrainerOptions.resume", self.resume)
+        if self.checkpoint_dir is not None:
+            _check_directory("TrainerOptions.checkpoint_dir", self.checkpoint_dir)
+            object.__setattr__(self, "checkpoint_dir", os.fspath(self.checkpoint_dir))
+            return
+        for name in ("save_every", "resume"):
+            if getattr(self, name):
+                raise OptionError(
+                    f"TrainerOptions.{name}={getattr(self, name)} needs checkpoint_dir: without it nothing is saved.\n"
+                    "  Give the directory, or the URL, of the checkpoints."
+                )
 
 
 @dataclass(frozen=True)
@@ -203,6 +237,11 @@ def check_bool(name: str, value: Any) -> None:
     """Raise `OptionError` unless `value` is True or False."""
     if not isinstance(value, bool):
         raise OptionError(f"{name} must be True or False, got {value!r} ({type(value).__name__}).")
+
+
+def _check_directory(name: str, value: Any) -> None:
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise OptionError(f"{name} must be a path or URL as a string, got {value!r} ({type(value).__name__}).")
 
 
 def _or_none(or_none: bool) -> str:  # noqa: FBT001 - private, one use

@@ -38,7 +38,10 @@ class House:
 
     def lodge(self, model, options):
         """In the place of `RemoteTrainer`."""
-        return Lodger(model, self) if options == TrainerOptions() else RemoteTrainer(model, options)
+        saving = {"checkpoint_dir": options.checkpoint_dir, "save_every": options.save_every, "resume": options.resume}
+        if options == TrainerOptions(**saving):
+            return Lodger(model, options, self)
+        return RemoteTrainer(model, options)
 
     def close(self):
         self.owner.close()
@@ -47,8 +50,8 @@ class House:
 class Lodger(RemoteTrainer):
     """A trainer in a process that others had before it and will have after it."""
 
-    def __init__(self, model, house):
-        vars(self).update(vars(house.owner), _link=ModelLink(model))
+    def __init__(self, model, options, house):
+        vars(self).update(vars(house.owner), _link=ModelLink(model), _options=options, _own_runs=set())
         self._house = house
         self._was_given_up = False
 

@@ -22,6 +22,7 @@ from rayfeed.trainer.outbox import Outbox
 
 if TYPE_CHECKING:  # Keras must not be imported before the backend is chosen
     from rayfeed.queue.opening import OpenStreams
+    from rayfeed.trainer.checkpoint_files import Found
     from rayfeed.trainer.messages import Done, Event, Failed, Request, Verdict
     from rayfeed.trainer.model_host import Blueprint, ModelHost
     from rayfeed.trainer.relay import Relay
@@ -110,6 +111,17 @@ class TrainerHost(MailboxHost):
         return self._host().give()
 
     @ray.method(concurrency_group="work")
+    def find_checkpoint(self, location: str, directory: str) -> Found | Failure | None:
+        """The newest checkpoint; None where there is none. Called before `run`."""
+        # Imported here, in the work thread: as in `run`.
+        from rayfeed.trainer.checkpoint_files import CheckpointFiles  # noqa: PLC0415
+
+        try:
+            return CheckpointFiles(location, directory).newest()
+        except Exception as error:  # noqa: BLE001 - the caller's to see
+            return Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()}), looking for a checkpoint")
+
+    @ray.method(concurrency_group="work")
     def run(self, request: Request) -> Done | Failed:
         """Carry out one job. Exceptions come back as `Failed`, never as Ray's task errors."""
         # Imported here, in the work thread: the process answers `open` before Keras and its backend are loaded.
@@ -120,6 +132,7 @@ class TrainerHost(MailboxHost):
         from rayfeed.trainer.progress import Tap  # noqa: PLC0415
         from rayfeed.trainer.randomness import random_state, set_random_state  # noqa: PLC0415
         from rayfeed.trainer.relay import Relay  # noqa: PLC0415
+        from rayfeed.trainer.saving import Recorder  # noqa: PLC0415
 
         outbox = self._outbox_of(request.number)
         tap = Tap(outbox.put, each_step=request.each_step)
@@ -139,6 +152,9 @@ class TrainerHost(MailboxHost):
                 models.begin()
                 snapshot = Snapshot(callbacks, model)
                 members = relay.stand_ins(callbacks, request.on_driver, model)
+                recorder: Recorder | None = None
+                if request.checkpoints is not None:
+                    recorder = Recorder(request.checkpoints, request.directory, request.job, model, callbacks)
                 result = run_job(
                     request.job,
                     model,
@@ -148,6 +164,7 @@ class TrainerHost(MailboxHost):
                     tell_inputs=models.tell_inputs,
                     keeper=self._keeper,
                     mailbox=self.mailbox,
+                    recorder=recorder,
                 )
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller's to see
                 result = Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()})")

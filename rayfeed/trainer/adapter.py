@@ -58,13 +58,16 @@ from rayfeed.trainer.staging import Staging, own_device
 
 
 class Steps:
-    """The number of batches of the current slice, asked for anew each time it is used as a number."""
+    """The batches that Keras has to take of the current slice, asked for anew each time they are used as a number.
+
+    Of a slice that a resumed training goes on in, those are the rest.
+    """
 
     def __init__(self, slices: Slices) -> None:
         self._slices = slices
 
     def __index__(self) -> int:
-        return self._slices.length
+        return self._slices.length - self._slices.num_before
 
     __int__ = __index__
 
@@ -72,10 +75,10 @@ class Steps:
         return True
 
     def __gt__(self, other: int) -> bool:
-        return self._slices.length > other
+        return int(self) > other
 
     def __le__(self, other: int) -> bool:  # Keras asks `steps_seen >= num_batches`
-        return self._slices.length <= other
+        return int(self) <= other
 
 
 class FeedAdapter(DataAdapter):
@@ -107,6 +110,7 @@ class FeedAdapter(DataAdapter):
         self._prefetch_batches = 0
         self._is_live = False
         self._draws = True
+        self._has_drawn = slices.was_begun
         self._shown: deque[Delivered] = deque()  # batches Keras looked at before training began
         self._slice_is_new = False  # begun by looking, and not yet by Keras
         self._staging: Staging | None = None
@@ -165,9 +169,11 @@ class FeedAdapter(DataAdapter):
     def draws(self) -> bool:
         """Whether iterating anew draws from torch's random state, as it does in Keras' own `fit`.
 
-        There an epoch of a Sequence is iterated anew; the one stream of a generator only when training begins.
+        There an epoch of a Sequence is iterated anew; the one stream of a generator only when training begins. What was
+        drawn before a training was resumed is not drawn again.
         """
-        draws = self._draws
+        draws = self._draws and not (self._is_live and self._has_drawn)
+        self._has_drawn = self._has_drawn and not self._is_live
         self._draws = not (self._is_live and self.slices.is_fixed)
         return draws
 
@@ -187,6 +193,10 @@ class FeedAdapter(DataAdapter):
     def input_specs(self) -> Any:
         """The inputs of the first batch, which is given again later, as `InputSpec` in the model's structure."""
         return self._conversion.input_specs(self._first())
+
+    def first_data(self) -> tuple[Any, ...]:
+        """The first batch, which is given again later, as Keras' (x, y, sample_weight) of arrays."""
+        return self._conversion.data(self._first(), as_keras_dtype)
 
     def take(self) -> Delivered | None:
         """The slice's next batch, or None at its end."""

@@ -2,7 +2,8 @@
 
 The user's callbacks run beside the model, in Keras' own `CallbackList`. Around them stand two of ours: `Opening` comes
 first in each hook and keeps the adapters in step with Keras; `Closing` comes last and stops training before an epoch
-that would have no data. What is shown of the progress is in `progress`, and callbacks that run in the caller's process
+that would have no data; a training that is saved has `History` and `Saving` behind it. All of them are in an
+`EpochCallbacks`. What is shown of the progress is in `progress`, and callbacks that run in the caller's process
 in `relay` and `driver_callbacks`.
 """
 
@@ -93,3 +94,23 @@ class Closing(keras.callbacks.Callback):
         elif not self._slices.has_more():
             warnings.warn(RAN_OUT, stacklevel=2)
             model.stop_training = True
+
+
+class EpochCallbacks(keras.callbacks.CallbackList):
+    """Keras' container. Keras counts an epoch's steps from 0: in an epoch that is resumed, they are counted on.
+
+    Args:
+        slices: The training's.
+        callbacks: As of `keras.callbacks.CallbackList`.
+        **others: Likewise.
+    """
+
+    def __init__(self, slices: Slices, callbacks: list[keras.callbacks.Callback], **others: Any) -> None:
+        super().__init__(callbacks, **others)
+        self._slices = slices
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        super().on_train_batch_begin(batch + self._slices.num_before, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        super().on_train_batch_end(batch + self._slices.num_before, logs)

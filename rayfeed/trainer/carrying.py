@@ -3,13 +3,14 @@
 On the way there the caller's model is left out: where a callback refers to it, or to a layer, optimizer or variable of
 it, it refers to the trainer's at the other end. On the way back come the attributes that the run changed, not the
 objects: the caller's own callbacks keep their identity, and a list or dict of theirs is filled in place, so that
-whoever else holds it sees the change. Functions stay: what a closure in the caller's process captured cannot be reached
-from another (`rayfeed.on_driver` is for those).
+whoever else holds it sees the change. Functions stay, unless any process can import them: what a closure in the
+caller's process captured cannot be reached from another (`rayfeed.on_driver` is for those).
 """
 
 from __future__ import annotations
 
 import copy
+import sys
 import types
 import warnings
 from dataclasses import dataclass
@@ -66,31 +67,50 @@ class Snapshot:
     def __init__(self, callbacks: list[keras.callbacks.Callback], model: Any) -> None:
         self._callbacks = callbacks
         self._model = model
-        self._before = [self._packed(callback, warn=False) for callback in callbacks]
+        self._before = [packed_state(callback, model, warning=None) for callback in callbacks]
 
     def changes(self) -> list[bytes]:
         """What the run changed in each callback, packed. Warns of a user's attributes that cannot travel."""
         packed = []
         own = objects_of(self._model)
         for callback, before in zip(self._callbacks, self._before, strict=True):
-            after = self._packed(callback, warn=True)
+            after = packed_state(callback, self._model, warning="This state of a callback stays in the trainer")
             changed = {name: vars(callback)[name] for name, data in after.items() if data != before.get(name)}
             removed = [name for name in before if name not in vars(callback)]
             packed.append(pack(Changes(changed, removed), name="callbacks", by_reference=own))
         return packed
 
-    def _packed(self, callback: keras.callbacks.Callback, *, warn: bool) -> dict[str, bytes]:
-        packed: dict[str, bytes] = {}
-        own = objects_of(self._model)
-        for name, value in vars(callback).items():
-            if name in OF_ONE_RUN or isinstance(value, (types.FunctionType, types.MethodType)):
-                continue
-            try:
-                packed[name] = pack(value, name=f"{type(callback).__name__}.{name}", by_reference=own)
-            except SourceError as error:
-                if warn and not _is_keras_own(callback, name):
-                    warnings.warn(f"This state of a callback stays in the trainer: {error}", stacklevel=2)
-        return packed
+
+def packed_state(callback: keras.callbacks.Callback, model: Any, *, warning: str | None) -> dict[str, bytes]:
+    """A callback's attributes, each packed by itself; without those that cannot be.
+
+    Args:
+        callback: The callback.
+        model: Goes by reference.
+        warning: How the warning of a user's attribute that cannot be packed begins; None for no warning.
+    """
+    packed: dict[str, bytes] = {}
+    own = objects_of(model)
+    for name, value in vars(callback).items():
+        if name in OF_ONE_RUN or _is_bound(value):
+            continue
+        try:
+            packed[name] = pack(value, name=f"{type(callback).__name__}.{name}", by_reference=own)
+        except SourceError as error:
+            if warning is not None and not _is_keras_own(callback, name):
+                warnings.warn(f"{warning}: {error}", stacklevel=2)
+    return packed
+
+
+def _is_bound(value: Any) -> bool:
+    """Whether this is a function that may refer to objects of this process, which are others at the other end.
+
+    One that is imported is state like any other: `EarlyStopping` turns `min_delta` round when it sets `monitor_op`.
+    """
+    if not isinstance(value, types.FunctionType):
+        return isinstance(value, types.MethodType)
+    module = sys.modules.get(value.__module__) if value.__module__ != "__main__" else None
+    return getattr(module, value.__qualname__, None) is not value
 
 
 def _is_keras_own(callback: keras.callbacks.Callback, name: str) -> bool:
@@ -113,16 +133,22 @@ def apply_changes(
     """Bring the changes home to the caller's own callbacks, which then refer to the caller's `model`."""
     for callback, data in zip(callbacks, packed, strict=True):
         changes: Changes = unpack(data, by_reference=objects_of(model))
+        set_attributes(callback, changes.values)
         own = vars(callback)
-        for name, value in changes.values.items():
-            match own.get(name), value:
-                case list() as here, list():
-                    here[:] = value
-                case dict() as here, dict():
-                    here.clear()
-                    here.update(value)
-                case _:
-                    own[name] = value
         for name in changes.removed:
             own.pop(name, None)
         own.update({"_model": model, "params": params})
+
+
+def set_attributes(callback: keras.callbacks.Callback, values: dict[str, Any]) -> None:
+    """Give a callback these attributes; a list or dict that it has stays the same object."""
+    own = vars(callback)
+    for name, value in values.items():
+        match own.get(name), value:
+            case list() as here, list():
+                here[:] = value
+            case dict() as here, dict():
+                here.clear()
+                here.update(value)
+            case _:
+                own[name] = value

@@ -10,19 +10,20 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
+import keras  # noqa: TC002 - the backend is chosen: this file is only loaded beside a model
 
 from rayfeed.producer.mailbox import Mailbox
 from rayfeed.queue.keeping import Keeper
 from rayfeed.queue.opening import OpenStreams, StreamSpec, open_streams
 from rayfeed.queue.stream import Stream
 from rayfeed.trainer.adapter import FeedAdapter
-from rayfeed.trainer.callbacks import Closing, Opening
+from rayfeed.trainer.callbacks import Closing, EpochCallbacks, Opening
 from rayfeed.trainer.class_weight import ClassWeight, outputs_of
 from rayfeed.trainer.jax_state import state_kept
 from rayfeed.trainer.messages import Job, Outcome
 from rayfeed.trainer.planning import validated_epochs
-from rayfeed.trainer.slices import Slices
+from rayfeed.trainer.saving import Recorder
+from rayfeed.trainer.slices import Slices, Standing
 from rayfeed.trainer.transport import layers_of
 
 FUNCTIONS = {"fit": "train_function", "evaluate": "test_function", "predict": "predict_function"}
@@ -42,6 +43,7 @@ def run_job(
     tell_inputs: Callable[[Any], None],
     keeper: Keeper,
     mailbox: Mailbox | None = None,
+    recorder: Recorder | None = None,
 ) -> Outcome:
     """Carry a job out.
 
@@ -54,13 +56,15 @@ def run_job(
         tell_inputs: Learns of the first batch's inputs where the model is not built yet: they build it.
         keeper: Has the producers of the trainer's calls.
         mailbox: Where orders wait for sources in the caller's process, where that is not this one.
+        recorder: Saves the training, where it is to be saved; has what is left of it, where it goes on.
 
     Raises:
         Exception: What the source, a callback or the model raised.
     """
+    job = recorder.job if recorder is not None else job
     specs = [job.stream] + ([job.validation] if job.validation is not None else [])
     with _opened(specs, job, watch, keeper, mailbox) as streams:
-        slices = _slices(streams[0], job.stream, job.steps)
+        slices = _slices(streams[0], job.stream, job.steps, recorder.standing if recorder is not None else None)
         adapter = FeedAdapter(
             slices,
             model,
@@ -70,11 +74,17 @@ def run_job(
         )
         streams[0].start()
         with contextlib.closing(adapter), _own_errors(adapter), state_kept(model):
+            slices.catch_up()
+            if recorder is not None:
+                recorder.begin(adapter, tell_inputs)
             if not all(layer.built for layer in layers_of(model)):  # Keras may call a model built whose layers are not
-                tell_inputs(adapter.input_specs())
+                inputs = adapter.input_specs()
+                tell_inputs(inputs)
+                if recorder is not None:
+                    recorder.tell_inputs(inputs)
             match job.method:
                 case "fit":
-                    return _fit(job, model, adapter, streams, callbacks, progress)
+                    return _fit(job, model, adapter, streams, callbacks, progress, recorder)
                 case "evaluate":
                     container = _container(job, model, [Opening(None, adapter), *callbacks], progress, slices)
                     value = model.evaluate(adapter, callbacks=container, verbose=0)
@@ -91,6 +101,7 @@ def _fit(
     streams: list[Stream],
     callbacks: list[keras.callbacks.Callback],
     progress: keras.callbacks.Callback | None,
+    recorder: Recorder | None,
 ) -> Outcome:
     slices = adapter.slices
     validation: Any = job.validation_arrays
@@ -98,17 +109,22 @@ def _fit(
     if job.validation is not None:
         spec, stream = job.validation, streams[1]
         steps = job.validation_steps if not spec.info.is_sequence else None
-        testing = validation = FeedAdapter(_slices(stream, spec, steps), model, what=spec.name)
+        standing = recorder.validation_standing if recorder is not None else None
+        testing = validation = FeedAdapter(_slices(stream, spec, steps, standing), model, what=spec.name)
         num_workers = spec.options.num_producers * spec.options.num_threads
         adapter.prefetch_when_near(stream.start, spec.options.max_queue_size + num_workers)
     opening = Opening(adapter, testing)
-    container = _container(job, model, [opening, *callbacks], progress, slices, last=[Closing(slices, job.epochs)])
+    last: list[keras.callbacks.Callback] = [Closing(slices, job.epochs)]
+    if recorder is not None:
+        last += [*recorder.added, recorder.saving(slices, testing.slices if testing is not None else None)]
+    container = _container(job, model, [opening, *callbacks], progress, slices, last=last)
     # Keras' `BackupAndRestore` leaves the epoch it resumed at in the model, where it would hold for later calls too.
     model._initial_epoch = None  # noqa: SLF001 - there is no other way
     with contextlib.ExitStack() as stack:
         if testing is not None:
             stack.enter_context(contextlib.closing(testing))
             stack.enter_context(_own_errors(testing))
+            testing.slices.catch_up()
         history = model.fit(
             adapter,
             epochs=job.epochs,
@@ -124,8 +140,10 @@ def _fit(
     if first is not None:
         _finish(slices, job.epochs - first, planned=job.epochs - job.initial_epoch)
         if testing is not None:
-            validations = len(validated_epochs(job.validation_freq, first, job.epochs))
-            _finish(testing.slices, validations, planned=job.num_validations)
+            validations, planned = (
+                len(validated_epochs(job.validation_freq, begin, job.epochs)) for begin in (first, job.initial_epoch)
+            )
+            _finish(testing.slices, validations, planned=planned)
     return Outcome(
         None,
         streams[0].stats(),
@@ -157,7 +175,8 @@ def _container(
 ) -> keras.callbacks.CallbackList:
     """Keras' own container, with its own History and params, and our callbacks around the user's."""
     members = [*callbacks, *([progress] if progress is not None else []), *(last or [])]
-    return keras.callbacks.CallbackList(
+    return EpochCallbacks(
+        slices,
         members,
         add_history=job.method == "fit",
         model=model,
@@ -202,8 +221,15 @@ def _own_errors(adapter: FeedAdapter) -> Iterator[None]:
         raise slices.failure.error from slices.failure.cause
 
 
-def _slices(stream: Stream, spec: StreamSpec, steps: int | None) -> Slices:
-    return Slices(stream, steps=steps, first_length=_pass_length(spec), announced=spec.info.has_epoch_begin)
+def _slices(stream: Stream, spec: StreamSpec, steps: int | None, standing: Standing | None = None) -> Slices:
+    return Slices(
+        stream,
+        steps=steps,
+        first_length=_pass_length(spec),
+        announced=spec.info.has_epoch_begin,
+        standing=standing,
+        skipped=0 if spec.info.is_sequence or standing is None else standing.position.consumed,
+    )
 
 
 def _pass_length(spec: StreamSpec) -> int | None:

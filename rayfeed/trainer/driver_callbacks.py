@@ -159,6 +159,7 @@ class DriverHooks:
             send: Takes a verdict to the trainer, without waiting.
         """
         self._job, self._send = job, send
+        self._num_done = self._num_reported = 0  # a trainer that was lost had counts of its own
         if self._own:
             self._model.stop_training = False  # an earlier job's; Keras does this too, but elsewhere
         for callback in self._own:

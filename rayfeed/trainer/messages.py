@@ -52,6 +52,23 @@ class Job:
 
 
 @dataclass(frozen=True)
+class CheckpointPlan:
+    """Where and how often a training is saved, and what it goes on from.
+
+    Attributes:
+        location: The checkpoints' directory, a path or URL.
+        every: Batches from one to the next; None: each epoch's end.
+        run: Tells the checkpoints of this call from those of others.
+        start: The name of the one to go on from; None: the training begins at its beginning.
+    """
+
+    location: str
+    every: int | None
+    run: str
+    start: str | None
+
+
+@dataclass(frozen=True)
 class Request:
     """A job sent to a trainer actor.
 
@@ -63,6 +80,7 @@ class Request:
         number: Counts this caller's jobs in this trainer, from 1.
         on_driver: The callbacks that stay with the caller, in their order.
         each_step: Whether the caller draws each step.
+        checkpoints: How the training is saved; None where it is not.
     """
 
     job: Job
@@ -72,6 +90,7 @@ class Request:
     number: int
     on_driver: list[DriverSlot]
     each_step: bool
+    checkpoints: CheckpointPlan | None = None
 
 
 @dataclass(frozen=True)

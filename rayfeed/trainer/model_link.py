@@ -35,12 +35,17 @@ class ModelLink:
         self._blueprint: Blueprint | None = None
         self._built: bytes | None = None  # the digest of the blueprint that the actor's model was built from
         self._known: list[list[bytes]] | None = None  # the digests of the actor's values, once it told them
+        self._is_ahead = False  # whether the caller's model, made by the function, has values of an actor's
 
     def made(self) -> Any:
         """The caller's model; where there is none yet, the function makes it."""
         if self._make is not None and self.model is None:
             self.model = made_model(self._make)
         return self.model
+
+    def forget(self) -> None:
+        """The actor was lost, and the next one has nothing."""
+        self._built = self._known = None
 
     def pack(self) -> None:
         """Take the model down, before anything is sent.
@@ -67,7 +72,7 @@ class ModelLink:
                 self._known = self._built = None
                 _deliver(actor, blueprint)
                 self._built = digest
-        if self.model is None or (self._make is not None and self._known is None):
+        if self.model is None or (self._make is not None and not self._is_ahead):
             return  # the actor's is the first
         _deliver(actor, layout(self.model))
         mine = digests(self.model)
@@ -88,6 +93,7 @@ class ModelLink:
                 break
             write(model, values)
         self._known = leaving.digests
+        self._is_ahead = True
 
 
 def _deliver(actor: Any, message: Any) -> None:

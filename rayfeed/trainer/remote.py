@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from rayfeed.options import TrainerOptions
 from rayfeed.producer.cluster import ensure_ray
 from rayfeed.producer.placement import describe_free, trainer_claim
 from rayfeed.queue.keeping import Keeper
+from rayfeed.source.failure import Failure
 from rayfeed.trainer import home
 from rayfeed.trainer.actor import TrainerHost
 from rayfeed.trainer.carrying import apply_changes, pack_callbacks
+from rayfeed.trainer.checkpoint_files import Found
 from rayfeed.trainer.core import run_job
 from rayfeed.trainer.driver_callbacks import DriverHooks, OnDriver, unwrapped
 from rayfeed.trainer.messages import Done, Event, Failed, HookCall, Job, Outcome, ProgressEvent, Request
@@ -31,6 +34,7 @@ from rayfeed.trainer.model_link import ModelLink
 from rayfeed.trainer.planning import check_ready
 from rayfeed.trainer.progress import ProgressBar, Tap
 from rayfeed.trainer.randomness import random_state, set_random_state
+from rayfeed.trainer.restarting import Attempts
 from rayfeed.trainer.transport import made_model
 
 ABORT_TIMEOUT_S = 10.0
@@ -91,6 +95,13 @@ class RemoteTrainer:
         self._link = ModelLink(model)
         self._options = options
         self._claim = trainer_claim(options)
+        self._own_runs: set[str] = set()
+        self._num_jobs = 0
+        self._is_busy = False
+        self._start()
+
+    def _start(self) -> None:
+        """Begin to start an actor; not to wait for it."""
         settings: dict[str, Any] = {
             "max_restarts": 0,
             "max_task_retries": 0,
@@ -101,8 +112,7 @@ class RemoteTrainer:
         self._held = self._actor.hold.remote()
         self._opened = self._actor.open.remote()
         self._is_open = False
-        self._num_jobs = 0
-        self._is_busy = False
+        self._place = "not yet on a node"
 
     @property
     def model(self) -> Any:
@@ -136,23 +146,55 @@ class RemoteTrainer:
             raise TrainerDiedError(
                 "this trainer's process was ended when an earlier call was given up: open a new one."
             )
+        attempts = Attempts(job, self._options, self._own_runs)
         self._link.pack()
-        self._num_jobs += 1
         packed_callbacks = pack_callbacks(hooks.others, self.model)
         bar = ProgressBar(job)
         travelling, staying = home.leave_home(job)
-        directory = str(Path.cwd())
         request = Request(
-            travelling, random_state(), packed_callbacks, directory, self._num_jobs, hooks.slots, bar.each_step
+            travelling, random_state(), packed_callbacks, str(Path.cwd()), self._num_jobs, hooks.slots, bar.each_step
         )
-        hooks.begin(request.number, self._actor.heed.remote)
+        while True:
+            try:
+                answer = self._attempt(job, request, attempts, bar, hooks, staying)
+                break
+            except TrainerDiedError as error:
+                hooks.finish()  # what a hook in this process raised is the user's, and no failure of the trainer's
+                attempts.lost(self._place, error)
+                self._start_again()
+        for category, message in answer.left.warnings:
+            warnings.warn(message, category, stacklevel=4)
+        hooks.finish()
+        match answer:
+            case Failed(failure):
+                raise failure.error()
+            case Done(outcome):
+                return outcome
+
+    def _attempt(
+        self,
+        job: Job,
+        request: Request,
+        attempts: Attempts,
+        bar: ProgressBar,
+        hooks: DriverHooks,
+        staying: dict[str, Any],
+    ) -> Done | Failed:
+        """Carry out a job in the actor that there is.
+
+        Raises:
+            TrainerDiedError: It was lost.
+        """
+        self._num_jobs += 1
+        hooks.begin(self._num_jobs, self._actor.heed.remote)
         self._wait_until_open()
+        checkpoints = attempts.plan(self._newest_checkpoint(attempts.location, request.directory))
         self._send_model()
         running = None
         thread = home.Home(self._actor, staying)
         try:
             thread.start()
-            running = self._actor.run.remote(request)
+            running = self._actor.run.remote(replace(request, number=self._num_jobs, checkpoints=checkpoints))
             answer = self._follow(running, bar, hooks)
             self._take_home(job, answer, hooks)
         except RayActorError as error:
@@ -167,14 +209,27 @@ class RemoteTrainer:
             raise
         finally:
             thread.close()
-        for category, message in answer.left.warnings:
-            warnings.warn(message, category, stacklevel=4)
-        hooks.finish()
-        match answer:
-            case Failed(failure):
-                raise failure.error()
-            case Done(outcome):
-                return outcome
+        return answer
+
+    def _newest_checkpoint(self, location: str | None, directory: str) -> Found | None:
+        """What the actor finds, whose node need not be this one."""
+        if location is None:
+            return None
+        try:
+            found: Any = ray.get(self._actor.find_checkpoint.remote(location, directory))
+        except RayActorError as error:
+            raise TrainerDiedError(f"the trainer's process died while it looked for checkpoints: {error}") from error
+        if isinstance(found, Failure):
+            raise found.error()
+        return found
+
+    def _start_again(self) -> None:
+        """Start another actor in the place of one that was lost."""
+        ray.kill(self._actor)  # it may live, where only the way to it was lost
+        ray.wait([self._held], timeout=ABORT_TIMEOUT_S)
+        self._link.forget()
+        self._link.pack()
+        self._start()
 
     def _take_home(self, job: Job, answer: Done | Failed, hooks: DriverHooks) -> None:
         """Give the caller's model and callbacks what the job left, whether it ended well or not."""
@@ -225,9 +280,10 @@ class RemoteTrainer:
                     f"TrainerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
                 )
         try:
-            ray.get(self._opened)
+            opened: Any = ray.get(self._opened)
         except RayActorError as error:
             raise TrainerDiedError(f"the trainer's process did not start: {error}") from error
+        self._place = f"node {opened.node}, pid {opened.pid}"
         self._is_open = True
 
     def _follow(self, running: Any, bar: ProgressBar, hooks: DriverHooks) -> Done | Failed:

@@ -3,6 +3,10 @@
 With a fixed number of steps a slice is that many batches and pass ends are passed over (C1, C4). Without, a slice is
 one pass of a Sequence, whose length is known for the first pass and comes with each pass end for the next (C3); or,
 where it has an `on_epoch_begin`, when that has run.
+
+A training that is resumed goes on inside of a slice, or between two. What was *taken* may be ahead of what was trained,
+so the stream's position is told for a number of batches of the slice: a list of the places where passes began says
+which batch of which pass that was.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from rayfeed.errors import SourceError
+from rayfeed.queue.position import START, Position
 from rayfeed.queue.stream import Delivered, Item, Stream
 from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 
@@ -22,6 +28,30 @@ class Failed:
     cause: BaseException | None
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a stream and its slices stand.
+
+    Attributes:
+        position: Of the stream.
+        in_slice: Batches of the current slice before that; None between two slices.
+        length: Batches of the current slice, or of the last one.
+    """
+
+    position: Position
+    in_slice: int | None
+    length: int
+
+
+@dataclass(frozen=True)
+class _PassAt:
+    """A pass, or the rest of one, that begins after so many batches that were received."""
+
+    received: int
+    pass_index: int
+    consumed: int
+
+
 class Slices:
     """Cuts one stream. Used by one thread.
 
@@ -30,11 +60,27 @@ class Slices:
         steps: Batches of each slice; None where a slice is a pass.
         first_length: Batches of the first pass, where a slice is a pass.
         announced: Whether each pass is announced by a `PassBegun`.
+        standing: Where the stream begins, unless at its beginning.
+        skipped: Batches of a resumed generator that are made once more and dropped.
+
+    Attributes:
+        was_begun: Whether the first slice goes on from where another process began it; a generator has one beginning.
+        num_before: Batches of the current slice that were trained before it was resumed.
+        num_taken: Batches of the current slice that were taken, those among them.
     """
 
-    def __init__(self, stream: Stream, *, steps: int | None, first_length: int | None, announced: bool = False) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        steps: int | None,
+        first_length: int | None,
+        announced: bool = False,
+        standing: Standing | None = None,
+        skipped: int = 0,
+    ) -> None:
         self.stream = stream
-        self.num_taken = 0  # of the current slice
+        self.num_before = self.num_taken = 0
         self.num_begun = 0
         self.has_ended = False
         self.failure: Failed | None = None
@@ -43,6 +89,17 @@ class Slices:
         self._peeked: deque[Delivered] = deque()
         self._announced = announced
         self._is_known = not announced  # the length of the next slice
+        position, self._num_resumed = START, 0
+        if standing is not None:
+            position, self._num_resumed = standing.position, standing.in_slice or 0
+            self._is_known = self._is_known and standing.in_slice is not None
+            self._length = steps if steps is not None else standing.length
+        self._skipped = skipped
+        self.was_begun = self._num_resumed > 0 or (standing is not None and steps is not None)
+        self._passes = [_PassAt(0, position.pass_index, position.consumed)]
+        self._num_received = 0
+        self._num_gone = 0  # batches of it that were taken, or passed over
+        self._begun_at = 0  # how many those were where the current slice began
 
     def next_length(self) -> int:
         """Batches of the slice that `begin` would begin; waits for the hooks before it."""
@@ -56,16 +113,53 @@ class Slices:
                 case StreamEnded():
                     self.has_ended = self._is_known = True
                 case Delivered():  # of a pass that was left early (`stop_evaluating`)
-                    continue
+                    self._num_gone += 1
         return self._length
 
     def begin(self) -> int:
         """Begin the next slice; the number of its batches."""
         length = self.next_length()
-        self.num_taken = 0
+        self.num_before = self.num_taken = self._num_resumed
+        self._num_resumed = 0
         self.num_begun += 1
         self._is_known = False
+        self._begun_at = self._num_gone - self.num_before
+        current = self._pass_of(self._num_gone)
+        self._passes = [one for one in self._passes if one.received >= current.received]
         return length
+
+    def catch_up(self) -> None:
+        """Before the first slice: run a generator that is resumed up to where it was.
+
+        Raises:
+            SourceError: It ends before.
+        """
+        for number in range(self._skipped):
+            if self._next() is None:
+                raise SourceError(
+                    f"the checkpoint has {self._skipped} batches of a generator consumed; it ended after {number}: it "
+                    "is another one."
+                )
+        self._num_received = 0
+
+    def standing(self, trained: int | None) -> Standing | None:
+        """Where the stream stands after so many batches of the current slice; None before the first slice.
+
+        Args:
+            trained: Batches, those before the training was resumed among them; None: the slice is done with.
+        """
+        if not self.num_begun:
+            return None
+        total = self._begun_at + (self.num_taken if trained is None else trained)
+        current = self._pass_of(total)
+        if trained is None and self._announced and self._fixed is None:  # the announcement tells the next length
+            return Standing(Position(current.pass_index + 1), None, self._length)
+        consumed = current.consumed + total - current.received
+        return Standing(Position(current.pass_index, consumed), trained, self._length)
+
+    def _pass_of(self, total: int) -> _PassAt:
+        """The pass of the last of so many batches; not the one after, whose beginning may not be known yet."""
+        return next((one for one in reversed(self._passes) if one.received < total), self._passes[0])
 
     @property
     def length(self) -> int:
@@ -89,6 +183,7 @@ class Slices:
         item = self._peeked.popleft() if self._peeked else self._next()
         if item is not None:
             self.num_taken += 1
+            self._num_gone += 1
         return item
 
     def peek(self) -> Delivered | None:
@@ -124,7 +219,15 @@ class Slices:
 
     def _receive(self) -> Item:
         try:
-            return self.stream.next_item()
+            item = self.stream.next_item()
         except Exception as error:
             self.failure = Failed(error, error.__cause__)
             raise
+        match item:
+            case Delivered():
+                self._num_received += 1
+            case PassEnded():
+                self._passes.append(_PassAt(self._num_received, item.pass_index + 1, 0))
+            case PassBegun() | StreamEnded():
+                pass
+        return item

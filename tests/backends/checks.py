@@ -11,6 +11,7 @@ Prints a JSON object for each check when it ends: its name, and the traceback of
 import gc
 import json
 import sys
+import tempfile
 import traceback
 import weakref
 from dataclasses import replace
@@ -20,9 +21,16 @@ import numpy as np
 import pytest
 
 import rayfeed
+from rayfeed.options import StreamOptions
+from rayfeed.queue.keeping import Keeper
 from rayfeed.trainer.blueprint import pack_blueprint
+from rayfeed.trainer.checkpoint_files import CheckpointFiles
 from rayfeed.trainer.conversion import ALIGNMENT
+from rayfeed.trainer.core import run_job
+from rayfeed.trainer.messages import CheckpointPlan
 from rayfeed.trainer.model_host import Blueprint, ModelHost
+from rayfeed.trainer.planning import plan_fit
+from rayfeed.trainer.saving import Recorder
 from rayfeed.trainer.transport import InputSpec, build, layout, places, read
 from tests.oracle.models import Decay, Scale, Wrapped, subclassed, unbuilt
 from tests.oracle.sources import Failing, Named, OwnError, Rows, TwoOutputs
@@ -281,6 +289,69 @@ def check_that_stop_training_stops_at_the_next_step():
     record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
     by_us(classifier(), Rows(), epochs=2, callbacks=[Stop(), record])
     assert seen == [0, 1, 2, 3]
+
+
+class Fails(keras.callbacks.Callback):
+    """Raises after so many steps."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+        self.num_steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.num_steps += 1
+        if self.num_steps == self.after:
+            raise OwnError(1, detail="interrupted")
+
+
+def trained_with_checkpoints(model, source, steps, *, fails_after, every, folder):
+    """What the trainer's process does, in this one: to start another tells nothing of a backend."""
+    keras.utils.set_random_seed(1)
+    job = plan_fit(
+        source,
+        options=StreamOptions(workers=0, shuffle=False),
+        producers=None,
+        ships=False,
+        steps_per_epoch=steps,
+        epochs=3,
+        initial_epoch=0,
+        verbose=0,
+        class_weight=None,
+        outputs=None,
+        validation_data=Rows(20, seed=1),
+        validation_steps=None,
+        validation_freq=1,
+    )
+    found = CheckpointFiles(folder, "").newest()
+    plan = CheckpointPlan(folder, every, "run", found.name if found is not None else None)
+    callbacks = [Fails(fails_after)]
+    return run_job(
+        job,
+        model,
+        callbacks,
+        progress=None,
+        watch=lambda _: None,
+        tell_inputs=lambda _: None,
+        keeper=Keeper(),
+        recorder=Recorder(plan, "", job, model, callbacks),
+    )
+
+
+def check_that_a_training_goes_on_from_its_checkpoint():
+    for source, steps in ((Rows, None), (lambda: batches_of(Rows(), epochs=3), 10)):
+        theirs = classifier()
+        expected = by_us(theirs, source(), steps, epochs=3, validation_data=Rows(20, seed=1))
+        for fails_after, every in ((17, 4), (23, None)):
+            with tempfile.TemporaryDirectory() as folder:
+                options = {"every": every, "folder": folder}
+                with pytest.raises(OwnError):
+                    trained_with_checkpoints(classifier(), source(), steps, fails_after=fails_after, **options)
+                for _ in range(2):  # then it is over, and nothing is left to train
+                    ours = classifier()
+                    outcome = trained_with_checkpoints(ours, source(), steps, fails_after=0, **options)
+                    assert outcome.history == expected.history
+                    assert_same(ours, theirs)
 
 
 def of_parts():

@@ -60,16 +60,20 @@ LINES = {
     "E8": "verbose is 0 silent, 1 Keras' bar, 2 a line per epoch, drawn once and in the caller's terminal.",
     "E9": "Paths given to callbacks are relative to the caller's working directory.",
     "F2 generators": "A lost generator's stream restarts, is dropped, or is an error, as ProducerOptions say.",
+    "F3": "A lost trainer is restarted from its last checkpoint, the data at the very next batch.",
     "F6": "A batch slower than batch_timeout_s is reported, and may be made elsewhere.",
     "G1 processes": "With a seed, batches are the same bytes for any number of worker processes.",
     "G1 threads": "With a seed, rayfeed.rng() is the same in threads; who draws from what threads share is told.",
     "G2": "Without a seed no two workers share a random stream.",
     "G3 feed": "A feed's state is small, JSON takes it, and any number of workers goes on from it.",
+    "G3 training": "A training run resumes in the middle of an epoch.",
 }
 
 NOT_BUILT = {
-    "F3": "A lost trainer is restarted from its last checkpoint, the data at the very next batch.",
-    "G3 training": "A training run resumes in the middle of an epoch.",
+    "H1": "The report after a call says which stage bounds it, and how many workers would be enough.",
+    "H2": "The same figures are Prometheus metrics.",
+    "I4": "feed.to_tf_dataset() and feed.to_torch().",
+    "I5": "Feed(shard=(i, n)) gives n trainers disjoint parts of one Sequence.",
 }
 
 

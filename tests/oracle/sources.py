@@ -244,3 +244,37 @@ def generated(source):
 def hangs_after(stop):
     yield from count(0, stop)
     threading.Event().wait()
+
+
+class Noisy(Rows):
+    """Five batches; draws for each batch, and after each pass changes its order and has one batch more."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.length = 5
+        self.order = np.arange(len(self.x) // 8)
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(self.order[index])
+        return x + rayfeed.rng().normal(size=x.shape).astype("float32"), y
+
+    def on_epoch_end(self):
+        rayfeed.rng().shuffle(self.order)
+        self.length += 1
+
+
+class Announced(Noisy):
+    """The same, where a hook runs before each pass too."""
+
+    def on_epoch_begin(self):
+        self.order = np.roll(self.order, 1)
+
+
+def noise():
+    """Random batches without end; they follow from the seed."""
+    while True:
+        x = rayfeed.rng().normal(size=(8, 10)).astype("float32")
+        yield x, (x.sum(axis=1) > 0).astype("int64")

@@ -293,6 +293,15 @@ def test_state_that_stays_in_the_trainer_is_warned_of_where_it_is_the_users(rows
     assert len(warned) == 1
 
 
+def test_a_callback_that_compares_does_so_in_the_same_direction_in_a_second_call(rows, make_model):
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=1)
+    with rayfeed.Trainer(make_model()) as trainer:
+        for _ in range(2):
+            history = trainer.fit_generator(rows(), epochs=4, verbose=0, callbacks=[stop], workers=0)
+            assert history.epoch == [0, 1]
+            assert stop.monitor_op is keras.ops.less
+
+
 def test_a_lambda_callback_travels_and_what_it_captured_stays(rows, make_model, tmp_path):
     captured = []
 

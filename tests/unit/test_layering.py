@@ -35,7 +35,10 @@ MAY_IMPORT = {
         "testing/killing.py",
         "cli.py",
     ),
-    "pyarrow": ("frame/*",),
+    "pyarrow": (
+        "frame/*",
+        "trainer/checkpoint_files.py",  # its file systems
+    ),
     "keras": ("trainer/*", "api.py", "installing.py"),
     "keras.src": (
         "trainer/adapter.py",
@@ -56,6 +59,7 @@ WITHOUT_KERAS = (
     "trainer/slices.py",
     "trainer/class_weight.py",
     "trainer/actor.py",
+    "trainer/checkpoint_files.py",
     "trainer/home.py",
     "trainer/outbox.py",
 )

@@ -34,6 +34,7 @@ WHOLE = [
     (ProducerOptions, "memory", 1, True),
     (ProducerOptions, "max_restarts", 0, False),
     (TrainerOptions, "memory", 1, True),
+    (TrainerOptions, "max_failures", 0, False),
     (StreamOptions, "workers", 0, False),
     (StreamOptions, "max_queue_size", 1, False),
     (StreamOptions, "max_queue_bytes", 1, True),
@@ -141,3 +142,25 @@ def test_workers_may_be_found_out_between_bounds():
     assert refusal(StreamOptions, workers=(3, 2)) == "workers[1] must be at least 3, got 2."
     text = 'workers must be a whole number, "auto", or the least and the most as a tuple; got (1, 2, 3).'
     assert refusal(StreamOptions, workers=(1, 2, 3)) == text
+
+
+def test_checkpoints_are_saved_somewhere(tmp_path):
+    options = TrainerOptions(checkpoint_dir=tmp_path, save_every=np.int64(5), resume=True, max_failures=2)
+    assert options.checkpoint_dir == str(tmp_path)
+    assert TrainerOptions(max_failures=3).checkpoint_dir is None
+    for wrong, shown in ((3, "3 (int)"), ("", "'' (str)")):
+        text = f"TrainerOptions.checkpoint_dir must be a path or URL as a string, got {shown}."
+        assert refusal(TrainerOptions, checkpoint_dir=wrong) == text
+    for name, value in (("save_every", 4), ("resume", True)):
+        assert refusal(TrainerOptions, **{name: value}) == (
+            f"TrainerOptions.{name}={value} needs checkpoint_dir: without it nothing is saved.\n"
+            "  Give the directory, or the URL, of the checkpoints."
+        )
+    assert (
+        refusal(TrainerOptions, checkpoint_dir="x", save_every=0)
+        == "TrainerOptions.save_every must be at least 1, got 0."
+    )
+    assert (
+        refusal(TrainerOptions, checkpoint_dir="x", resume=1)
+        == "TrainerOptions.resume must be True or False, got 1 (int)."
+    )

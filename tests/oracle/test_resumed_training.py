@@ -1,0 +1,248 @@
+"""F3, G3: a training that goes on from a checkpoint ends, to the last bit, as one that was never interrupted.
+
+Interrupted by an exception of a callback, which leaves the checkpoints as a kill does and the process to the next test;
+real kills are in tests/faults/test_trainer_loss.py.
+"""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import rayfeed
+from rayfeed.errors import CheckpointError, OptionError
+from tests.oracle.sources import Announced, Noisy, OwnError, Rows, generated, noise
+
+pytestmark = pytest.mark.usefixtures("shared_trainer")
+
+PROCESSES = {"workers": 2, "use_multiprocessing": True}
+THREADS = {"workers": 3}
+IN_LINE = {"workers": 0}
+
+
+class Steps(keras.callbacks.Callback):
+    """Takes down each step and hook, and fails once it has seen that step of that epoch."""
+
+    def __init__(self, at=None):
+        super().__init__()
+        self.at = at
+        self.seen = []
+        self.steps = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.steps.append(self.params["steps"])
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append((self.epoch, batch, logs["loss"]))
+        if (self.epoch, batch) == self.at:
+            raise OwnError(1, detail="interrupted")
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.seen.append((self.epoch, "test", batch, logs["loss"]))
+        if (self.epoch, "test", batch) == self.at:
+            raise OwnError(1, detail="interrupted")
+
+
+class Resumed:
+    """One training, whole and in parts."""
+
+    def __init__(self, make_model, same_state, directory):
+        self.make_model = make_model
+        self.same_state = same_state
+        self.directory = str(directory)
+
+    def options(self, **options):
+        return rayfeed.TrainerOptions(checkpoint_dir=self.directory, **options)
+
+    def fit(self, source, *arguments, trainer, at=None, model=None, callbacks=(), **options):
+        """Train a new model; what the callback saw, History, the model."""
+        steps = Steps(at)
+        model = model or self.make_model()
+        arguments = {"seed": 3, "verbose": 0, "epochs": 3, **options}
+        if "validation_data" in arguments:
+            arguments["validation_data"] = arguments["validation_data"]()
+        try:
+            history = rayfeed.fit_generator(
+                model, source(), callbacks=[steps, *callbacks], trainer=trainer, **arguments
+            ).history
+        except OwnError:
+            assert at is not None
+            history = None
+        return steps, history, model
+
+    def check(self, source, at, every, *, before=IN_LINE, after=IN_LINE, make_callbacks=list, **options):
+        """Interrupt a training, go on with it, and compare it with one that was not interrupted."""
+        options |= {"source": source}
+        whole, history, model = self.fit(trainer="driver", callbacks=make_callbacks(), **IN_LINE, **options)
+        saving = self.options(save_every=every)
+        first, none, _ = self.fit(trainer=saving, at=at, callbacks=make_callbacks(), **before, **options)
+        assert none is None
+        assert first.seen == whole.seen[: len(first.seen)]
+        callbacks = make_callbacks()
+        resuming = self.options(resume=True, save_every=every)
+        second, resumed, ours = self.fit(trainer=resuming, callbacks=callbacks, **after, **options)
+        assert resumed == history
+        self.same_state(ours, model)
+        assert second.seen == whole.seen  # those before the checkpoint come from there; none came twice
+        return whole, second, callbacks
+
+
+@pytest.fixture
+def parts(make_model, same_state, tmp_path):
+    return Resumed(make_model, same_state, tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize(("at", "every"), [((0, 3), 2), ((2, 4), None)], ids=str)
+def test_a_shuffled_sequence_goes_on_in_mid_epoch_and_between_epochs(at, every, parts):
+    parts.check(Rows, at, every)
+
+
+@pytest.mark.parametrize(("source", "at", "every"), [(Noisy, (2, 2), 3), (Announced, (1, 1), None)], ids=str)
+def test_nothing_is_lost_where_passes_change_in_order_and_length(source, at, every, parts):
+    whole, second, _ = parts.check(source, at, every, after=PROCESSES)
+    assert second.steps[-1] == whole.steps[-1] == 7
+
+
+def test_epochs_that_are_no_passes_go_on_too(parts):
+    parts.check(Noisy, (1, 2), 3, steps_per_epoch=4, before=THREADS)
+
+
+def test_a_generator_is_run_again_up_to_where_it_was(parts):
+    parts.check(lambda: noise, (1, 3), 3, steps_per_epoch=5, after={"workers": 1})
+
+
+@pytest.mark.parametrize(
+    ("validation", "at", "every"),
+    [
+        (Noisy, (1, "test", 1), 4),
+        (lambda: generated(Rows(num_rows=40, seed=5)), (2, 0), None),
+    ],
+    ids=["sequence", "generator"],
+)
+def test_validation_goes_on_where_it_was(validation, at, every, parts):
+    parts.check(Rows, at, every, validation_data=validation, validation_steps=3)
+
+
+def built_by_data():
+    keras.utils.set_random_seed(7)
+    model = keras.Sequential([keras.layers.Dropout(0.2), keras.layers.Dense(2, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def test_a_model_that_data_builds_goes_on(parts):
+    parts.make_model = built_by_data
+    parts.check(Rows, (1, 8), 4)
+
+
+def test_executions_of_several_steps_go_on(parts, make_model):
+    parts.make_model = lambda: make_model(steps_per_execution=3)
+    _, second, _ = parts.check(Rows, (1, 8), 4)
+    assert [step[1] for step in second.seen] == [2, 5, 8, 11] * 3
+
+
+def callbacks_with_state():
+    """Both act in the fourth epoch: the loss is no better than infinitely so."""
+    options = {"monitor": "loss", "min_delta": np.inf}
+    return [
+        keras.callbacks.ReduceLROnPlateau(patience=2, cooldown=1, factor=0.5, **options),
+        keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True, **options),
+    ]
+
+
+def test_callbacks_go_on_with_what_they_counted(parts):
+    _, second, (_, stop) = parts.check(Rows, (2, 3), 4, make_callbacks=callbacks_with_state, epochs=9)
+    assert stop.stopped_epoch == 3
+    assert (stop.wait, stop.best_epoch) == (3, 0)
+    assert second.seen[-1][0] == 3
+
+
+def test_what_a_caller_sets_otherwise_holds_from_there_on(parts):
+    parts.fit(Rows, at=(1, 0), trainer=parts.options(), callbacks=callbacks_with_state(), epochs=9, **IN_LINE)
+    reduce, stop = callbacks_with_state()
+    stop.patience = 5
+    _, history, _ = parts.fit(Rows, trainer=parts.options(resume=True), callbacks=[reduce, stop], epochs=9, **IN_LINE)
+    assert len(history["loss"]) == 6
+    assert stop.stopped_epoch == 5
+
+
+def test_a_training_that_is_over_is_not_trained_again_but_for_more_epochs(parts):
+    whole, history, model = parts.fit(Rows, trainer="driver", **IN_LINE)
+    parts.fit(Rows, epochs=2, trainer=parts.options(), **IN_LINE)
+    for epochs in (3, 3):
+        steps, resumed, ours = parts.fit(Rows, epochs=epochs, trainer=parts.options(resume=True), **IN_LINE)
+        assert resumed == history
+        assert steps.seen == whole.seen
+        parts.same_state(ours, model)
+
+
+def test_a_training_that_was_stopped_stays_so(parts):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    for options in ({}, {"resume": True}):
+        steps, history, _ = parts.fit(Rows, trainer=parts.options(**options), callbacks=[Stop()], **IN_LINE)
+        assert len(history["loss"]) == 2
+        assert len(steps.seen) == 20
+
+
+def test_a_kept_trainer_resumes_its_first_training_and_replaces_its_own_checkpoints(parts, make_model):
+    parts.fit(Rows, at=(1, 3), trainer=parts.options(save_every=2), **IN_LINE)
+    steps, later = Steps(), Steps()
+    options = {"seed": 3, "verbose": 0, "epochs": 2, "workers": 0}
+    with rayfeed.Trainer(make_model(), checkpoint_dir=parts.directory, save_every=2, resume=True) as trainer:
+        trainer.fit_generator(Rows(), callbacks=[steps], **options)
+        trainer.evaluate_generator(Rows(), workers=0)
+        trainer.fit_generator(Rows(), callbacks=[later], **options)
+    assert [seen[:2] for seen in steps.seen] == [seen[:2] for seen in later.seen]
+    assert len(list(Path(parts.directory).iterdir())) == 1
+
+
+REFUSALS = [
+    (
+        {"source": Noisy},
+        "generator is the Sequence Rows of 10 batches, shuffled; this call's is the Sequence Noisy of 5",
+    ),
+    ({"shuffle": False}, "generator is .* 10 batches, shuffled; this call's is .* 10 batches, in its order"),
+    (
+        {"source": lambda: noise, "steps_per_epoch": 5},
+        "generator is the Sequence .*; this call's is the generator noise",
+    ),
+    ({"seed": 4}, "seed is 3; this call's is 4"),
+    ({"seed": None}, "seed is 3; this call's is None"),
+    ({"initial_epoch": 1}, "initial_epoch is 0; this call's is 1"),
+]
+
+
+def test_a_checkpoint_of_another_training_is_refused_and_not_replaced(parts):
+    parts.fit(Rows, at=(0, 5), trainer=parts.options(save_every=2), **IN_LINE)
+    (name,) = Path(parts.directory).iterdir()
+    for wrong, text in REFUSALS:
+        options = {"source": Rows, **IN_LINE, **wrong}
+        with pytest.raises(OptionError, match=f"{name} is of another training: its {text}"):
+            parts.fit(trainer=parts.options(resume=True), **options)
+    with pytest.raises(
+        OptionError, match="its callbacks in the trainer are Steps, History; this call's are Steps, Steps,"
+    ):
+        parts.fit(Rows, trainer=parts.options(resume=True), callbacks=[Steps()], **IN_LINE)
+    with pytest.raises(
+        OptionError,
+        match=rf"(?s)holds the checkpoint of another training, at epoch 0, batch 4 \({name.name}\).*resume=True",
+    ):
+        parts.fit(Rows, trainer=parts.options(), **IN_LINE)
+    name.write_bytes(name.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=f"{name} was cut or changed"):
+        parts.fit(Rows, trainer=parts.options(resume=True), **IN_LINE)
+
+
+def test_nothing_to_resume_is_told(parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parts.directory = "relative"
+    with pytest.warns(
+        UserWarning, match=r"resume=True\), and relative holds no checkpoint: the training begins at its"
+    ):
+        parts.fit(Rows, epochs=1, trainer=parts.options(resume=True), **IN_LINE)
+    assert len(list((tmp_path / "relative").iterdir())) == 1
