@@ -13,10 +13,10 @@ from ray._private.worker import global_worker
 
 from rayfeed.errors import InternalError
 
-FREE_OBJECTS_PERIOD_MS = 10
+FREE_OBJECTS_PERIOD_MS = 50
 """How long a local Ray keeps freed objects. Its default of 1000 lets a second's throughput pile up behind the window,
-and pages that were never touched are slow to write; so the same few are used again at once. Only the start of a cluster
-can set it."""
+and pages that were never touched are slow to write; so the same few are used again soon. Not at once: at 10 Ray left
+some objects in the store that were freed as soon as they were made. Only the start of a cluster can set it."""
 
 KNOCK_TIMEOUT_S = 2.0
 """How long a cluster of this machine may take to accept a connection."""
