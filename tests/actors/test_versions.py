@@ -203,6 +203,7 @@ def test_the_next_pass_is_asked_for_while_the_last_batches_still_wait():
         assert len(list(reader)) == 15
 
 
+@pytest.mark.filterwarnings("ignore:Producers . and . made the same batches")
 def test_a_generators_large_closure_is_on_a_node_once_too():
     table = np.arange(LARGE_BYTES // 8)
 

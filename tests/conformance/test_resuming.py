@@ -79,7 +79,8 @@ def test_with_a_seed_threads_of_one_producer_draw_the_same_from_rng():
 @pytest.mark.parametrize(
     ("draw", "name"),
     [
-        (np.random.rand, r"numpy\.random"),
+        # A lambda: the method itself would travel with a copy of the stream that it draws from.
+        (lambda count: np.random.rand(count), r"numpy\.random"),  # noqa: NPY002, PLW0108 - what users do
         (lambda count: np.array([random.random() for _ in range(count)]), "random"),
     ],
     ids=["numpy", "random"],

@@ -4,6 +4,8 @@ Ray's own test cluster stands for the machines: each node is a raylet with an ob
 node is lost when all of them are killed at once, and cut off when all of them are stopped: nothing answers, and nothing
 says so. The feed's process has a node without producers, with Ray's own settings for how a node's loss is noticed.
 Batches are large enough to lie in the store of the node that made them.
+
+    python -m tests.nodes.scenes
 """
 
 import json
@@ -19,7 +21,7 @@ from ray.cluster_utils import Cluster
 import rayfeed
 from tests.sources import Numbered, number_of
 
-LENGTH = 600
+LENGTH = 420
 WORKERS = 4
 MAKE_S = 0.02
 SIZE = 20_000
@@ -111,3 +113,7 @@ def main():
         ray.shutdown()
         cluster.shutdown()
     sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,8 @@ from tests.oracle.sources import Odd
 class Recorded(DataAdapter):
     """Two epochs of different length, and a log of what Keras asks for."""
 
+    num_before = 0
+
     def __init__(self, lengths):
         self.lengths = lengths
         self.epoch = -1
