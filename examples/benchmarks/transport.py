@@ -11,14 +11,17 @@ the limit: the time of the copies and nothing else.
 Report (2026-11-23, 2 cores, Ray 2.60, Keras 3.15, torch 2.13, Grain 0.2.18; medians of three rounds):
 
     batches a second     rayfeed     keras     torch     grain  ray data      ring    of the best peer, wanted
-    4 KB, queue 10         5,960     6,891       705     2,360     1,163   130,192    0.79 (0.79 to 1.04), 1
-    4 KB, queue 1000      51,600     9,549       668     3,084     1,239   136,488    5.66 (4.58 to 6.10), 10
-    600 KB, queue 10       1,407       861       392       943       902    35,130    1.38 (1.27 to 1.39), 2
-    600 KB, queue 64       3,630       931       576     1,055       973    39,759    3.44 (2.56 to 3.53), 3.5
-    4.8 MB, queue 10         523      92.6       194       254       262     2,747    2.00 (1.87 to 2.00), 1.6
-    4.8 MB, queue 64         733      92.3       222       271       233     4,453    2.67 (2.47 to 3.39), 2
-    19 MB, queue 10          243      26.7      78.7      80.6      63.3       757    3.01 (3.00 to 3.39), 2
-    19 MB, queue 64          210      23.9      75.1      66.6      39.6       874    2.32 (2.08 to 3.15), 2
+    4 KB, queue 10         2,736     3,960       482     1,463       886    92,454    0.63 (0.54 to 0.70), 1
+    4 KB, queue 1000      31,715     5,706       317     2,523       611    56,539    5.68 (5.12 to 5.90), 10
+    600 KB, queue 10         988       519       313       625       598    23,117    1.52 (1.44 to 1.67), 2
+    600 KB, queue 64       2,782       600       333       735       666    27,531    3.38 (3.00 to 3.92), 3.5
+    4.8 MB, queue 10         394      78.5       134       176       163     2,298    2.19 (2.06 to 2.33), 1.6
+    4.8 MB, queue 64         534      68.5       157       220       127     2,656    2.42 (2.19 to 2.90), 2
+    19 MB, queue 10          166      20.9      57.1      55.3      31.6       681    2.80 (2.47 to 3.53), 2
+    19 MB, queue 64          187      17.7      51.7      63.2      41.4       658    2.50 (2.17 to 2.66), 2
+
+The machine was slower than two hours before, when the same command gave 5,960 batches a second in the first line and
+210 in the last; the ratios were 0.79, 5.66, 1.38, 3.44, 2.00, 2.67, 3.01 and 2.32.
 
 Four are not met; `frame_cost.py` has the profile. With the default queue a frame holds 6 batches, half of what may be
 outstanding, and Ray's own work for a call bounds their number: with nobody beside them, bare Ray calls with the same
