@@ -3,11 +3,10 @@
 A framework that nobody imported is never imported here: without one, a batch pays for three look-ups. One that is
 imported while a batch is made is seeded from the next batch on: import it at the head of the module.
 
-    module        what is seeded                                      a batch, 2026-11-23, 2 cores
-    tensorflow    operations without a seed (`tf.random.set_seed`)    5 us
-    torch         the CPU's generator and the devices'                160 us
-    keras         `keras.random` without a seed: its generator is     under 1 us
-                  let go, and made anew from `random` when used
+    module        what is seeded
+    tensorflow    operations without a seed (`tf.random.set_seed`)
+    torch         the CPU's generator and the devices'
+    keras         `keras.random` without a seed: its generator is let go, and made anew from `random` when used
 
 A generator that user code holds is its own: `tf.random.Generator`, `torch.Generator`, `keras.random.SeedGenerator`, of
 which every random layer of Keras has one. Its numbers follow from how often it was used before, so a batch that draws

@@ -10,22 +10,9 @@ import rayfeed
 from rayfeed import ProducerOptions
 from rayfeed.errors import ProducerDiedError
 from tests.conftest import producer_pids, wait_until
-from tests.sources import Gate, Numbered, batch, number_of, numbers_of
+from tests.sources import Numbered, batch, number_of, numbers_of
 
 SOON = ProducerOptions(batch_timeout_s=1)
-
-
-@pytest.fixture
-def gate(tmp_path):
-    return Gate(tmp_path / "gate")
-
-
-@pytest.fixture
-def never(tmp_path):
-    """A gate that nobody opens while the test waits for something; it is opened so that the process can end."""
-    gate = Gate(tmp_path / "never")
-    yield gate
-    gate.open()
 
 
 class Waiting(Numbered):
@@ -86,8 +73,8 @@ def test_a_slow_batch_is_told_with_its_producer_and_then_delivered(source, gate,
         assert "After 10 s it is taken for lost and replaced." in text
 
 
-def test_a_batch_that_never_comes_is_made_by_an_idle_producer(never, once):
-    with rayfeed.Feed(Waiting(40, once, 7, never), 2, use_multiprocessing=True) as feed:
+def test_a_batch_that_gate_comes_is_made_by_an_idle_producer(gate, once):
+    with rayfeed.Feed(Waiting(40, once, 7, gate), 2, use_multiprocessing=True) as feed:
         assert numbers_of(feed) == list(range(40))
         assert numbers_of(feed) == list(range(40)), "and the other producer goes on alone"
         stats = feed.stats()
@@ -95,9 +82,9 @@ def test_a_batch_that_never_comes_is_made_by_an_idle_producer(never, once):
     assert 1 <= stats.remade_tickets <= 2
 
 
-def test_a_producer_that_hangs_is_replaced(never, once, monkeypatch):
+def test_a_producer_that_hangs_is_replaced(gate, once, monkeypatch):
     monkeypatch.setattr("rayfeed.queue.watchdog.HANGS", 2.0)
-    with rayfeed.Feed(Waiting(12, once, 5, never), max_queue_size=2, producers=SOON) as feed:
+    with rayfeed.Feed(Waiting(12, once, 5, gate), max_queue_size=2, producers=SOON) as feed:
         numbers = [number_of(one) for one in feed.take(2)]
         (pid,) = producer_pids()
         with pytest.warns(UserWarning, match="waiting"):
@@ -107,12 +94,12 @@ def test_a_producer_that_hangs_is_replaced(never, once, monkeypatch):
         assert producer_pids() != [pid]
 
 
-def test_a_batch_that_hangs_everywhere_is_an_error_in_the_end(never, monkeypatch):
+def test_a_batch_that_hangs_everywhere_is_an_error_in_the_end(gate, monkeypatch):
     monkeypatch.setattr("rayfeed.queue.watchdog.HANGS", 1.0)
     options = ProducerOptions(batch_timeout_s=1, max_restarts=1)
     read = []
     with (
-        rayfeed.Feed(Numbered(12, at={5: never.wait}), max_queue_size=1, producers=options) as feed,
+        rayfeed.Feed(Numbered(12, at={5: gate.wait}), max_queue_size=1, producers=options) as feed,
         pytest.warns(UserWarning, match="waiting"),
         pytest.raises(ProducerDiedError, match=r"the last one: it has not answered for \d s"),
     ):
