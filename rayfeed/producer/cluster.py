@@ -18,6 +18,12 @@ FREE_OBJECTS_PERIOD_MS = 50
 and pages that were never touched are slow to write; so the same few are used again soon. Not at once: at 10 Ray left
 some objects in the store that were freed as soon as they were made. Only the start of a cluster can set it."""
 
+BIRTH_S = 5.0
+"""How long after it was asked for an actor that has not come up is not killed. Ray's control service (2.60) loses count
+of the claim of an actor that is killed in the millisecond between the grant of a worker and the arrival of the actor's
+class there: the worker stays, idle, and its CPUs stay taken until the cluster ends. An actor that has not come up after
+this time waits for a place, and has no worker."""
+
 KNOCK_TIMEOUT_S = 2.0
 """How long a cluster of this machine may take to accept a connection."""
 

@@ -22,7 +22,7 @@ import ray
 from rayfeed.errors import PlacementError, ProducerDiedError
 from rayfeed.options import ProducerOptions
 from rayfeed.producer.actor import IDLE_TIMEOUT_S, Producer
-from rayfeed.producer.cluster import connection, draining_nodes
+from rayfeed.producer.cluster import BIRTH_S, connection, draining_nodes
 from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
 from rayfeed.producer.member import Member, State
 from rayfeed.producer.messages import Opened, SourceRecord, Ticket, from_result
@@ -260,6 +260,7 @@ class Pool:
         held = []
         connected = self.is_connected()
         if connected:
+            self._await_births()
             self.rest()
         for member in self._members:
             if member.actor is not None and connected:
@@ -281,6 +282,16 @@ class Pool:
         self._rests = True
         if idle:
             ray.wait(idle, num_returns=len(idle), timeout=IDLE_TIMEOUT_S)
+
+    def _await_births(self) -> None:
+        """Let the producers that were just asked for come up: see `cluster.BIRTH_S`."""
+        born_by = time.monotonic() - BIRTH_S
+        unborn = {
+            member.opening: member.since - born_by
+            for member in self._members
+            if member.state is State.WAITING and member.opening is not None and member.since > born_by
+        }
+        concurrent.futures.wait(unborn, timeout=max(unborn.values(), default=0.0))
 
     def _launch_due(self, now: float) -> None:
         for member in self._members:

@@ -19,7 +19,7 @@ from ray.exceptions import RayActorError
 
 from rayfeed.errors import InternalError, PlacementError, TrainerBusyError, TrainerDiedError
 from rayfeed.options import TrainerOptions
-from rayfeed.producer.cluster import ensure_ray
+from rayfeed.producer.cluster import BIRTH_S, ensure_ray
 from rayfeed.producer.placement import describe_free, trainer_claim
 from rayfeed.queue.keeping import Keeper
 from rayfeed.source.failure import Failure
@@ -111,6 +111,7 @@ class RemoteTrainer:
         self._actor: Any = decorate(TrainerHost).remote(keras.backend.backend(), self._claim.num_gpus)
         self._held = self._actor.hold.remote()
         self._opened = self._actor.open.remote()
+        self._asked = time.monotonic()
         self._is_open = False
         self._place = "not yet on a node"
 
@@ -253,6 +254,8 @@ class RemoteTrainer:
         if actor is not None and ray.is_initialized():
             if self._is_open:  # its producers first: those of a process that was killed end when Ray finds it dead
                 ray.wait([actor.end_producers.remote()], timeout=PRODUCERS_TIMEOUT_S)
+            else:
+                ray.wait([self._opened], timeout=max(self._asked + BIRTH_S - time.monotonic(), 0.0))
             ray.kill(actor)
             ray.wait([self._held], timeout=ABORT_TIMEOUT_S)
 
