@@ -1,5 +1,6 @@
 """A rng, A state, G1 and G3 of a Feed: what a batch draws, and going on where another feed stood."""
 
+import hashlib
 import json
 import random
 
@@ -8,6 +9,7 @@ import pytest
 
 import rayfeed
 from tests.conformance.contract import complaint, line
+from tests.sources import Once, die
 
 
 class Noisy(rayfeed.Sequence):
@@ -47,6 +49,51 @@ def test_with_a_seed_batches_are_the_same_bytes_for_any_number_of_processes():
     assert len({tuple(map(tuple, inputs)) for inputs, _ in found}) == 15
     for workers in (1, 2, 7):
         assert read(workers, 15)[0] == found
+
+
+class Shuffled(rayfeed.Sequence):
+    """Noise from the generator that a seed makes exact even in threads, in an order that each pass changes.
+
+    The process that makes batch 4 of a pass dies there, once in each of the passes named.
+    """
+
+    def __init__(self, once, dies_in):
+        self.order = np.arange(9)
+        self.num_passes = 0
+        self.once = once
+        self.dies_in = dies_in
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        if index == 4 and self.num_passes in self.dies_in and self.once(f"pass {self.num_passes}"):
+            die()
+        return rayfeed.rng().normal(size=(16, 3)), np.full(16, self.order[index])
+
+    def on_epoch_end(self):
+        rayfeed.rng().shuffle(self.order)
+        self.num_passes += 1
+
+
+def digests(source, workers, *, processes):
+    """One digest for each batch of three epochs."""
+    with rayfeed.Feed(source, workers, use_multiprocessing=processes, shuffle=True, seed=3) as feed:
+        batches = feed.take(3 * len(source))
+        return [hashlib.sha256(inputs.tobytes() + targets.tobytes()).hexdigest() for inputs, targets in batches]
+
+
+@line("G1 processes", "G1 threads")
+def test_three_epochs_are_the_same_bytes_for_any_number_of_workers_threads_and_deaths(tmp_path):
+    expected = digests(Shuffled(Once(tmp_path), []), 0, processes=False)
+    assert len(set(expected)) == 27
+    for number, (workers, processes, dies_in) in enumerate(
+        [(16, True, []), (1, True, [0, 1, 2]), (7, True, [1, 2]), (1, False, []), (5, False, []), (5, False, [0, 2])]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert digests(Shuffled(Once(folder), dies_in), workers, processes=processes) == expected
+        assert len(list(folder.iterdir())) == len(dies_in)
 
 
 class Drawing(rayfeed.Sequence):
