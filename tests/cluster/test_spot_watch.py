@@ -183,6 +183,7 @@ if __name__ == "__main__":
         draining = state.get_draining_nodes()
         assert list(draining) == [node.node_id], draining
         assert before + 60 < draining[node.node_id] / 1000 <= time.time() + 90
+        cluster.remove_node(node, allow_graceful=False)  # gracefully it would use up its time to drain
     finally:
         ray.shutdown()
         cluster.shutdown()
