@@ -27,7 +27,7 @@ ALPHA = {"networkPolicy", "tlsOptions", "historyServerOptions"}
 @pytest.fixture(scope="module")
 def definitions():
     if crds.folder() is None:
-        pytest.skip("RAYFEED_CRDS names no folder with KubeRay 1.7.0's custom resource definitions")
+        pytest.skip("RAYFEED_CRDS does not name the folder with KubeRay 1.7.0's custom resource definitions")
     return crds.validators(crds.folder())
 
 
