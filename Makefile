@@ -5,7 +5,8 @@
 #
 #   make backends   install JAX and torch there too (torch: some 200 MB, or gigabytes of CUDA's libraries where the index
 #                   has no build for the CPU), so that `make test` tests Keras' other backends, which it skips otherwise
-#   make chaos      20 epochs of which every batch is hashed, while a producer is killed every second
+#   make chaos      20 epochs of which every batch is hashed, while a producer is killed every second; and tests that take
+#                   minutes, of which `make test` has a short form
 #   make bench      every benchmark, beside its peers; figures and charts in benchmarks/, the targets at the end. Wants a
 #                   machine that does nothing else, for twenty minutes
 #
@@ -29,6 +30,7 @@ demo: $(INSTALLED)
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m rayfeed.testing.chaos
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -m long
 
 # One after the other; the first that fails ends it.
 bench: export TF_CPP_MIN_LOG_LEVEL = 2

@@ -123,6 +123,13 @@ def store_bytes():
     return stats.store_stats.object_store_bytes_used
 
 
+def private_bytes(pid="self"):
+    """A process' memory, without what it shares with the object store."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (found,) = [line.split()[1] for line in lines if line.startswith("RssAnon")]
+    return 1024 * int(found)
+
+
 def free_cpus():
     """CPUs that nobody claims."""
     import ray
