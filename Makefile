@@ -17,6 +17,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
+# Each has a Ray of its own; a file's tests stay together. What measures time runs after them, alone.
+TEST_PROCESSES ?= 2
 BENCHMARKS := transport frame_cost fit epoch_boundary scaling startup memory targets
 
 .PHONY: demo test backends chaos bench lint types pytest clean help
@@ -50,7 +52,8 @@ types: $(INSTALLED)
 
 pytest: export TF_CPP_MIN_LOG_LEVEL = 2
 pytest: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/speed --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest tests/speed
 
 # Debian's python3 has ensurepip only where python3-venv is installed; without it, the machine's own pip begins the
 # environment. pip itself is renewed first, since --group is younger than the pip of most machines; and what builds rayfeed
