@@ -6,7 +6,7 @@
 #   make backends   install JAX and torch there too (torch: some 200 MB, or gigabytes of CUDA's libraries where the index
 #                   has no build for the CPU), so that `make test` tests Keras' other backends, which it skips otherwise
 #   make chaos      20 epochs of which every batch is hashed, while a producer is killed every second; and tests that take
-#                   minutes, of which `make test` has a short form
+#                   minutes, of which `make test` has a short form; as root also hosts that are killed and cut off
 #   make bench      every benchmark, beside its peers; figures and charts in benchmarks/, the targets at the end. Wants a
 #                   machine that does nothing else, for twenty minutes
 #

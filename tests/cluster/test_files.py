@@ -13,6 +13,7 @@ TESTED_BY = {
     "images/Dockerfile": "tests/cluster/test_files.py",
     "images/Dockerfile.dockerignore": "tests/cluster/test_files.py",
     "slurm/*": "tests/cluster/test_files.py",
+    "local/hosts.sh": "tests/nodes/test_hosts.py",
     "vm/*.yaml": "tests/cluster/test_vm.py",
     "vm/spot_watch.py": "tests/cluster/test_spot_watch.py",
     "k8s/base/*": "tests/cluster/test_k8s.py",
@@ -140,8 +141,9 @@ def test_the_slurm_job_has_a_token_of_its_own_and_no_dashboard():
     assert "set -- examples/digits.py\n" in text
 
 
-def test_shellcheck_finds_nothing_in_the_slurm_script():
-    assert run(BIN / "shellcheck", SBATCH) == (0, "")
+@pytest.mark.parametrize("script", [SBATCH, CLUSTER / "local" / "hosts.sh"], ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(script):
+    assert run(BIN / "shellcheck", script) == (0, "")
 
 
 def test_a_shell_script_with_an_unquoted_variable_is_refused(tmp_path):

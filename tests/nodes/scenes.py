@@ -19,6 +19,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 import rayfeed
+from tests.nodes.training import RESOURCE, train
 from tests.sources import Numbered, number_of
 
 LENGTH = 420
@@ -101,10 +102,11 @@ def read(nodes, *happenings):
 
 def main():
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=2, include_dashboard=False) for _ in range(3)]
+    nodes = [cluster.add_node(num_cpus=2, resources={RESOURCE: 1}, include_dashboard=False) for _ in range(4)]
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
     try:
         found = {
+            "trainer": train(nodes, send(signal.SIGKILL)),
             "cut off": read(nodes, send(signal.SIGSTOP), send(signal.SIGCONT)),
             "drained": read(nodes, drain_node),
             "killed": read(nodes, send(signal.SIGKILL)),

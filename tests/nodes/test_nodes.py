@@ -6,10 +6,12 @@ import pytest
 
 from tests.conftest import assert_runs
 
+pytestmark = pytest.mark.timeout(240)  # the first of these tests waits for all scenes
+
 
 @pytest.fixture(scope="module")
 def found():
-    output = assert_runs("from tests.nodes.scenes import main\nmain()", seconds=120, RAY_ADDRESS=None)
+    output = assert_runs("from tests.nodes.scenes import main\nmain()", seconds=200, RAY_ADDRESS=None)
     return json.loads(output.splitlines()[-1])
 
 
@@ -39,3 +41,12 @@ def test_a_node_that_is_killed_costs_a_moment(found):
     assert killed["lost"] == killed["there before"]
     assert killed["remade"] >= 1
     assert killed["longest gap"] < 5
+
+
+def test_a_trainer_that_is_lost_with_its_node_goes_on_elsewhere_and_ends_as_if_nothing_had_been(found):
+    trainer = found["trainer"]
+    assert trainer["history"]
+    assert trainer["weights"]
+    (told,) = trainer["told"]
+    assert "was lost during fit: going on from epoch 1, batch " in told
+    assert trainer["waited"] < 60

@@ -1,0 +1,105 @@
+"""Several hosts on this machine, one of which is killed, cut off or slow to reach while a feed is read (F2).
+
+Needs root and what `cluster/local/hosts.sh` needs.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "cluster" / "local" / "hosts.sh"
+NUM_HOSTS = 4
+HEAD = "10.77.0.1"
+SECONDS = 100
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root makes the namespaces that stand for hosts"),
+]
+
+
+def run(*command):
+    return subprocess.run(  # noqa: S603 - this repository's script, and what looks after it
+        [*map(str, command)], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def hosts(*words):
+    """Carry out a command of the script."""
+    done = run(SCRIPT, *words)
+    assert done.returncode == 0, done.stderr
+
+
+def namespaces():
+    return run("ip", "netns", "list").stdout
+
+
+@pytest.fixture(scope="module")
+def cluster_of_hosts():
+    if "Operation not permitted" in run("unshare", "--net", "true").stderr:
+        pytest.skip("this machine's root may not make network namespaces")
+    before = namespaces()
+    hosts("up", NUM_HOSTS)
+    yield
+    hosts("down")
+    assert namespaces() == before
+
+
+def read(*happenings):
+    """Read a pass on host 0; at batch 70, 140 and so on have something happen to one host that has producers."""
+    stops = [70 * (number + 1) for number in range(len(happenings))]
+    command = [SCRIPT, "exec", "0", "python", "-m", "tests.nodes.reading", *map(str, stops)]
+    with subprocess.Popen(  # noqa: S603 - as above
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        before, address = [], ""
+        for happen in happenings:
+            told = json.loads(process.stdout.readline())
+            before = before or told["hosts"]
+            address = min(set(before) - {HEAD})
+            happen(int(address.rpartition(".")[2]) - 1)
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+        found = json.loads(process.stdout.readline())
+    assert process.returncode == 0
+    sys.stdout.write(f"{found}\n")
+    return found | {"there before": before.count(address), "there after": found["hosts"].count(address)}
+
+
+def does(command):
+    return lambda host: hosts(command, host)
+
+
+@pytest.mark.usefixtures("cluster_of_hosts")
+def test_a_host_whose_link_is_cut_is_not_waited_for_and_what_it_sends_later_is_dropped():
+    found = read(does("cut"), does("mend"))
+    assert found["in_order"]
+    assert found["there before"] >= 1
+    assert found["remade"] >= 1
+    assert found["longest_gap"] < 8
+
+
+@pytest.mark.usefixtures("cluster_of_hosts")
+def test_links_of_a_gigabit_change_nothing_but_the_speed():
+    hosts("shape", "1gbit")
+    found = read()
+    hosts("unshape")
+    assert found["in_order"]
+    assert found["lost"] == 0
+    assert found["longest_gap"] < 8  # a batch that is slow to come is made elsewhere too
+
+
+@pytest.mark.usefixtures("cluster_of_hosts")
+def test_a_host_that_is_killed_costs_a_moment():
+    found = read(does("kill"))
+    assert found["in_order"]
+    assert found["there before"] >= 1
+    assert found["there after"] == 0
+    assert found["lost"] >= found["there before"]
+    assert found["longest_gap"] < 5

@@ -1,0 +1,71 @@
+"""A training whose trainer is lost together with its node, and producers of its with them; run by `scenes`."""
+
+import tempfile
+import time
+import warnings
+
+import keras
+from ray._private.state import state
+
+import rayfeed
+from tests.oracle.conftest import AsPyDataset, classifier
+from tests.oracle.sources import Rows
+
+RESOURCE = "trainer"
+"""What the nodes have on which a trainer may be."""
+
+
+class LosesItsNode(keras.callbacks.Callback):
+    """Loses the trainer's node in the middle of the second epoch, once; takes down how long nothing is trained then."""
+
+    def __init__(self, nodes, lose):
+        super().__init__()
+        self.nodes = nodes
+        self.lose = lose
+        self.lost = None
+        self.lost_at = self.waited_s = None
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.lost is not None:
+            self.waited_s = self.waited_s or time.perf_counter() - self.lost_at
+        elif (self.epoch, batch) == (1, 4):
+            free = state.available_resources_per_node()
+            (self.lost,) = [node for node in self.nodes if not free[node.node_id].get(RESOURCE)]
+            self.lost_at = time.perf_counter()
+            self.lose(self.lost)
+
+
+def train(nodes, lose):
+    """Train while the trainer's node is lost, and by Keras alone; say in what they differ."""
+    model = classifier()
+    loses = LosesItsNode(nodes, lose)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ours = rayfeed.fit_generator(
+            model,
+            Rows(),
+            epochs=3,
+            shuffle=False,
+            verbose=0,
+            workers=3,
+            use_multiprocessing=True,
+            callbacks=[rayfeed.on_driver(loses)],
+            trainer=rayfeed.TrainerOptions(
+                resources={RESOURCE: 1}, checkpoint_dir=folder, save_every=3, max_failures=1
+            ),
+            producers=rayfeed.ProducerOptions(num_cpus=1),
+        )
+    theirs = classifier()
+    history = theirs.fit(AsPyDataset(Rows()), epochs=3, shuffle=False, verbose=0)
+    return {
+        "history": ours.history == history.history,
+        "weights": all(
+            (one == other).all() for one, other in zip(model.get_weights(), theirs.get_weights(), strict=True)
+        ),
+        "told": [str(one.message) for one in told if issubclass(one.category, UserWarning)],
+        "waited": loses.waited_s,
+    }
