@@ -8,6 +8,7 @@ Batches are large enough to lie in the store of the node that made them.
     python -m tests.nodes.scenes
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,6 @@ import ray
 from ray.cluster_utils import Cluster
 
 import rayfeed
-from tests.nodes.training import RESOURCE, train
 from tests.sources import Numbered, number_of
 
 LENGTH = 420
@@ -100,20 +100,26 @@ def read(nodes, *happenings):
     }
 
 
-def main():
+@contextlib.contextmanager
+def nodes_of_a_cluster(count, **resources):
+    """Nodes besides the one of this process, which has no CPU."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=2, resources={RESOURCE: 1}, include_dashboard=False) for _ in range(4)]
+    nodes = [cluster.add_node(num_cpus=2, resources=resources, include_dashboard=False) for _ in range(count)]
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
     try:
+        yield nodes
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def main():
+    with nodes_of_a_cluster(3) as nodes:
         found = {
-            "trainer": train(nodes, send(signal.SIGKILL)),
             "cut off": read(nodes, send(signal.SIGSTOP), send(signal.SIGCONT)),
             "drained": read(nodes, drain_node),
             "killed": read(nodes, send(signal.SIGKILL)),
         }
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -6,13 +6,15 @@ import pytest
 
 from tests.conftest import assert_runs
 
-pytestmark = pytest.mark.timeout(240)  # the first of these tests waits for all scenes
+
+def run(module):
+    output = assert_runs(f"from tests.nodes.{module} import main\nmain()", seconds=120, RAY_ADDRESS=None)
+    return json.loads(output.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def found():
-    output = assert_runs("from tests.nodes.scenes import main\nmain()", seconds=200, RAY_ADDRESS=None)
-    return json.loads(output.splitlines()[-1])
+    return run("scenes")
 
 
 def test_producers_of_a_node_that_is_drained_finish_what_they_hold_and_others_take_their_place(found):
@@ -43,8 +45,9 @@ def test_a_node_that_is_killed_costs_a_moment(found):
     assert killed["longest gap"] < 5
 
 
-def test_a_trainer_that_is_lost_with_its_node_goes_on_elsewhere_and_ends_as_if_nothing_had_been(found):
-    trainer = found["trainer"]
+@pytest.mark.long
+def test_a_trainer_that_is_lost_with_its_node_goes_on_elsewhere_and_ends_as_if_nothing_had_been():
+    trainer = run("training")
     assert trainer["history"]
     assert trainer["weights"]
     (told,) = trainer["told"]

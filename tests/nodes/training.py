@@ -1,5 +1,13 @@
-"""A training whose trainer is lost together with its node, and producers of its with them; run by `scenes`."""
+"""A training whose trainer is lost together with its node, and producers of its with them; run by `test_nodes.py`.
 
+Apart from `scenes`, which producers import: they need no framework.
+
+    python -m tests.nodes.training
+"""
+
+import json
+import signal
+import sys
 import tempfile
 import time
 import warnings
@@ -8,6 +16,7 @@ import keras
 from ray._private.state import state
 
 import rayfeed
+from tests.nodes.scenes import nodes_of_a_cluster, send
 from tests.oracle.conftest import AsPyDataset, classifier
 from tests.oracle.sources import Rows
 
@@ -33,8 +42,8 @@ class LosesItsNode(keras.callbacks.Callback):
         if self.lost is not None:
             self.waited_s = self.waited_s or time.perf_counter() - self.lost_at
         elif (self.epoch, batch) == (1, 4):
-            free = state.available_resources_per_node()
-            (self.lost,) = [node for node in self.nodes if not free[node.node_id].get(RESOURCE)]
+            free = {name: left.get(RESOURCE) for name, left in state.available_resources_per_node().items()}
+            (self.lost,) = [node for node in self.nodes if free.get(node.node_id, 1) != 1]
             self.lost_at = time.perf_counter()
             self.lose(self.lost)
 
@@ -69,3 +78,13 @@ def train(nodes, lose):
         "told": [str(one.message) for one in told if issubclass(one.category, UserWarning)],
         "waited": loses.waited_s,
     }
+
+
+def main():
+    with nodes_of_a_cluster(2, **{RESOURCE: 1}) as nodes:
+        found = train(nodes, send(signal.SIGKILL))
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
