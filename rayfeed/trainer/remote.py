@@ -47,6 +47,10 @@ their node was lost."""
 START_WATCH_S = 1.0
 """How often the start's deadline is looked at."""
 
+NEVER_RAN = "The actor never ran"
+"""What Ray (2.60) says of an actor that was given a place on a node of whose loss it did not know yet: no process of
+ours was lost, and the next one gets another place. Nothing but these words tells."""
+
 
 class LocalTrainer:
     """Trains in the caller's process; only the producers are elsewhere.
@@ -270,24 +274,30 @@ class RemoteTrainer:
             ) from error
 
     def _wait_until_open(self) -> None:
-        if self._is_open:
-            return
-        started = time.monotonic()
-        while not ray.wait([self._opened], timeout=START_WATCH_S)[0]:
-            waited_s = time.monotonic() - started
-            if waited_s > self._options.start_timeout_s:
-                raise PlacementError(
-                    f"the trainer found no place in {waited_s:.0f} s: it claims {self._claim}, and the cluster has "
-                    f"{describe_free()} free.\n"
-                    "  Wait for other jobs to end, lower TrainerOptions.num_cpus or num_gpus, or raise "
-                    f"TrainerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
-                )
-        try:
-            opened: Any = ray.get(self._opened)
-        except RayActorError as error:
-            raise TrainerDiedError(f"the trainer's process did not start: {error}") from error
-        self._place = f"node {opened.node}, pid {opened.pid}"
-        self._is_open = True
+        asked = time.monotonic()
+        while not self._is_open:
+            while not ray.wait([self._opened], timeout=START_WATCH_S)[0]:
+                self._check_start(asked)
+            try:
+                opened: Any = ray.get(self._opened)
+            except RayActorError as error:
+                if NEVER_RAN not in str(error):
+                    raise TrainerDiedError(f"the trainer's process did not start: {error}") from error
+                self._check_start(asked)
+                self._start()
+                continue
+            self._place = f"node {opened.node}, pid {opened.pid}"
+            self._is_open = True
+
+    def _check_start(self, asked: float) -> None:
+        waited_s = time.monotonic() - asked
+        if waited_s > self._options.start_timeout_s:
+            raise PlacementError(
+                f"the trainer found no place in {waited_s:.0f} s: it claims {self._claim}, and the cluster has "
+                f"{describe_free()} free.\n"
+                "  Wait for other jobs to end, lower TrainerOptions.num_cpus or num_gpus, or raise "
+                f"TrainerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
+            )
 
     def _follow(self, running: Any, bar: ProgressBar, hooks: DriverHooks) -> Done | Failed:
         """Draw progress and run the caller's callbacks until the job's answer is there."""

@@ -64,7 +64,7 @@ def train(nodes, lose):
             use_multiprocessing=True,
             callbacks=[rayfeed.on_driver(loses)],
             trainer=rayfeed.TrainerOptions(
-                resources={RESOURCE: 1}, checkpoint_dir=folder, save_every=3, max_failures=2
+                resources={RESOURCE: 1}, checkpoint_dir=folder, save_every=3, max_failures=1
             ),
             producers=rayfeed.ProducerOptions(num_cpus=1),
         )
