@@ -1,4 +1,7 @@
-"""Producers of a Sequence are killed at named points: the order and exactly-once hold (contract C6, F2)."""
+"""Producers of a Sequence are killed at named points: the order and exactly-once hold (contract C6, F2).
+
+Whole plans of faults are in `test_plans`.
+"""
 
 import os
 import re
@@ -9,27 +12,19 @@ import pytest
 import rayfeed
 from rayfeed import ProducerOptions
 from rayfeed.errors import ProducerDiedError
+from rayfeed.testing.faults import Fault, Faulty
 from tests.conftest import producer_pids, wait_until
 from tests.sources import Log, Numbered, Shuffling, die, is_settled, number_of, numbers_of, plain_passes
 
 
-class Dying(Numbered):
-    """The process that first makes one of the batches `at` is killed while it does."""
-
-    def __init__(self, length, once, at, **arguments):
-        super().__init__(length, **arguments)
-        self.once = once
-        self.deadly = at
-
-    def __getitem__(self, index):
-        if index in self.deadly and self.once(index):
-            die()
-        return super().__getitem__(index)
+def dying(length, folder, at):
+    """The process that first makes one of the batches `at` of the first pass is killed while it does."""
+    return Faulty(Numbered(length), [Fault("make", index=index) for index in at], folder)
 
 
 @pytest.mark.parametrize(("workers", "use_multiprocessing"), [(1, True), (3, False), (3, True)])
-def test_a_producer_killed_while_it_makes_a_batch_costs_nothing(workers, use_multiprocessing, once):
-    with rayfeed.Feed(Dying(40, once, {7}), workers, use_multiprocessing) as feed:
+def test_a_producer_killed_while_it_makes_a_batch_costs_nothing(workers, use_multiprocessing, tmp_path):
+    with rayfeed.Feed(dying(40, tmp_path, {7}), workers, use_multiprocessing) as feed:
         assert numbers_of(feed) == list(range(40))
         assert numbers_of(feed.take(40)) == list(range(40))
         stats = feed.stats()
@@ -37,22 +32,9 @@ def test_a_producer_killed_while_it_makes_a_batch_costs_nothing(workers, use_mul
     assert stats.remade_tickets >= 1
 
 
-def test_producers_killed_one_after_the_other_cost_nothing(once):
-    with rayfeed.Feed(Dying(60, once, {3, 20, 21, 45}), 2, use_multiprocessing=True) as feed:
-        assert numbers_of(feed) == list(range(60))
-        assert feed.stats().lost_producers == 4
-
-
-def test_unordered_each_batch_still_comes_once(once):
-    with rayfeed.Feed(Dying(40, once, {0, 13}), 3, use_multiprocessing=True, ordered=False) as feed:
+def test_unordered_each_batch_still_comes_once(tmp_path):
+    with rayfeed.Feed(dying(40, tmp_path, {0, 13}), 3, use_multiprocessing=True, ordered=False) as feed:
         assert [sorted(numbers_of(feed)) for _ in range(2)] == [list(range(40))] * 2
-
-
-def test_a_shuffled_order_with_a_seed_is_the_same_after_kills(once):
-    with rayfeed.Feed(Numbered(40), workers=0, shuffle=True, seed=3) as feed:
-        expected = [numbers_of(feed) for _ in range(2)]
-    with rayfeed.Feed(Dying(40, once, {5, 30}), 2, use_multiprocessing=True, shuffle=True, seed=3) as feed:
-        assert [numbers_of(feed) for _ in range(2)] == expected
 
 
 def test_replacements_have_the_state_that_on_epoch_end_left_and_the_hook_runs_once_a_pass(once, log, tmp_path):
@@ -84,9 +66,9 @@ def test_producers_killed_while_idle_are_replaced_and_what_they_made_is_kept(all
         assert log.numbers()[:made] == list(dict.fromkeys(log.numbers()[:made]))  # nothing was made again
 
 
-def test_without_restarts_the_feed_goes_on_with_the_rest(once):
+def test_without_restarts_the_feed_goes_on_with_the_rest(tmp_path):
     options = ProducerOptions(max_restarts=0)
-    with rayfeed.Feed(Dying(40, once, {4, 19}), 3, use_multiprocessing=True, producers=options) as feed:
+    with rayfeed.Feed(dying(40, tmp_path, {4, 19}), 3, use_multiprocessing=True, producers=options) as feed:
         assert numbers_of(feed) == list(range(40))
         assert numbers_of(feed) == list(range(40))
         assert feed.stats().lost_producers == 2
