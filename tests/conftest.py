@@ -24,6 +24,9 @@ MARKS_BYTES = 64
 """What may stay in the store: Ray marks an object that is freed while a producer fetches it by one of 2 bytes of its
 own, which it keeps. The smallest frame has some hundreds."""
 
+MOST_ORPHANS = 2
+"""Tests of a session after which Ray may keep an object that no process refers to."""
+
 STORE_BYTES = 500_000_000
 """What the session's object store holds."""
 
@@ -51,15 +54,26 @@ def cluster():
     ray.shutdown()
 
 
+@pytest.fixture(scope="session")
+def orphans():
+    """Tests after which Ray kept an object that no process refers to. It does so at times."""
+    found = []
+    yield found
+    assert len(found) <= MOST_ORPHANS, f"objects that nobody refers to are left after too many tests: {found}"
+
+
 @pytest.fixture
-def nothing_left(cluster):
+def nothing_left(cluster, orphans, request):
     """Fails a test that leaves an actor, a process or thread of rayfeed's, or an object."""
     before = Remains()
     yield
     gc.collect()  # a traceback's frames are cycles, and may hold what the test used
     if not within(LEAVING_S, lambda: not before.left()):
         evict()
-        wait_until(lambda: not before.left(), lambda: "; ".join(before.left()))
+        if within(LEAVING_S, lambda: not before.left(bytes_held())):
+            orphans.extend([request.node.nodeid] if before.left() else [])
+        else:
+            pytest.fail("; ".join(before.left()))
     # What is there now stays: modules, above all TensorFlow's. To look at all of it takes 0.3 s, once is enough.
     gc.freeze()
 
@@ -74,14 +88,15 @@ class Remains:
         self._bytes = store_bytes()
         self._cpus = free_cpus()
 
-    def left(self):
-        """One sentence for each kind of thing that was not there before."""
+    def left(self, num_bytes=None):
+        """One sentence for each kind of thing that was not there before; the store has so many bytes in use."""
+        num_bytes = store_bytes() if num_bytes is None else num_bytes
         found = {
             "actors": [name for name in living_actors() if name not in self._actors],
             "producer processes": producer_pids(),
             "threads": sorted(thread.name for thread in set(threading.enumerate()) - self._threads),
             "references to objects": sorted(references() - self._references),
-            "bytes in the store": [store_bytes()] if store_bytes() > self._bytes + MARKS_BYTES else [],
+            "bytes in the store": [num_bytes] if num_bytes > self._bytes + MARKS_BYTES else [],
             "claims": [f"{free_cpus():g} CPU free"] if free_cpus() < self._cpus else [],
         }
         return [f"{name} are left: {values}" for name, values in found.items() if values]
@@ -130,12 +145,22 @@ def references():
 
 def store_bytes():
     """Bytes in use in this node's object store."""
+    return node_stats(include_memory_info=False).store_stats.object_store_bytes_used
+
+
+def bytes_held():
+    """Bytes in this node's object store to which some process refers: this one, a producer, a trainer."""
+    workers = node_stats(include_memory_info=True).core_workers_stats
+    sizes = {found.object_id: found.object_size for worker in workers for found in worker.object_refs}
+    return sum(size for size in sizes.values() if size > 0)  # -1 of one that is not there
+
+
+def node_stats(**arguments):
     import ray
-    from ray._private.internal_api import node_stats
+    from ray._private import internal_api
 
     node = ray.nodes()[0]
-    stats = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"], include_memory_info=False)
-    return stats.store_stats.object_store_bytes_used
+    return internal_api.node_stats(node["NodeManagerAddress"], node["NodeManagerPort"], **arguments)
 
 
 def private_bytes(pid="self"):
