@@ -29,6 +29,8 @@ class ProducerOptions:
         resources: Custom Ray resources per producer.
         label_selector: Ray node labels a producer's node must have, such as ``{"rayfeed.io/role": "producer"}``.
         env_vars: Environment variables of the producer processes, set before the process starts.
+        runtime_env: Ray's runtime environment of the producers, beyond that of the job: such as ``{"pip": [...]}`` or
+            ``{"working_dir": "s3://bucket/code.zip"}``. Ray takes directories of this machine for a whole job alone.
         max_restarts: How often within a minute one producer is replaced after its process or node was lost.
         start_timeout_s: Seconds a producer may wait for a place and start, while no other producer works.
         batch_timeout_s: Seconds after which a warning names the batch that is waited for, and its producer. Sooner or
@@ -45,6 +47,7 @@ class ProducerOptions:
     resources: Mapping[str, float] = field(default_factory=dict)
     label_selector: Mapping[str, str] = field(default_factory=dict)
     env_vars: Mapping[str, str] = field(default_factory=dict)
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
     max_restarts: int = 3
     start_timeout_s: float = 300.0
     batch_timeout_s: float = 60.0
@@ -77,11 +80,14 @@ class TrainerOptions:
 
     Attributes:
         num_gpus: GPUs it claims. None: 1 where any node has one, else 0.
-        num_cpus: CPUs it claims. None: 1 where 2 are free, or the cluster can grow; else 0.
+        num_cpus: CPUs it claims; also its ``OMP_NUM_THREADS``, unless that is set. None: 1 where 2 are free, or the
+            cluster can grow; else 0; and as many threads as its machine has CPUs, as in a process of your own.
         memory: Bytes of memory it claims (Ray's logical ``memory``). None: no claim.
         resources: Custom Ray resources.
         label_selector: Ray node labels its node must have.
         env_vars: Environment variables of its process, set before the process starts.
+        runtime_env: Ray's runtime environment of its process, as in `ProducerOptions`. Producers have it too, but for
+            what theirs says otherwise: Ray hands it on to what an actor starts.
         start_timeout_s: Seconds it may wait for a place and start.
         checkpoint_dir: Directory, or URL that Arrow takes (``s3://bucket/folder``, ``fsspec+abfs://...``), where a
             training is saved: one file, which the next one replaces. Every node that the trainer may run on must reach
@@ -100,6 +106,7 @@ class TrainerOptions:
     resources: Mapping[str, float] = field(default_factory=dict)
     label_selector: Mapping[str, str] = field(default_factory=dict)
     env_vars: Mapping[str, str] = field(default_factory=dict)
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
     start_timeout_s: float = 300.0
     checkpoint_dir: str | None = None
     save_every: int | None = None
@@ -249,11 +256,14 @@ def _or_none(or_none: bool) -> str:  # noqa: FBT001 - private, one use
 
 
 def _check_mappings(owner: str, options: ProducerOptions | TrainerOptions) -> None:
-    for name, kind in (("resources", (int, float)), ("label_selector", str), ("env_vars", str)):
+    kinds = {"resources": (int, float), "label_selector": str, "env_vars": str, "runtime_env": object}
+    for name, kind in kinds.items():
         value = getattr(options, name)
         if not isinstance(value, Mapping):
             raise OptionError(f"{owner}.{name} must be a dict, got {value!r} ({type(value).__name__}).")
         for key, member in value.items():
-            if not isinstance(key, str) or not isinstance(member, kind):
+            if not isinstance(key, str):
+                raise OptionError(f"{owner}.{name} must have strings as keys, got {key!r} ({type(key).__name__}).")
+            if not isinstance(member, kind):
                 wanted = "a number" if name == "resources" else "a string"
                 raise OptionError(f"{owner}.{name}[{key!r}] must be {wanted}, got {member!r}.")

@@ -11,9 +11,10 @@ import pytest
 import ray
 
 from rayfeed.options import TrainerOptions
-from rayfeed.trainer import remote
+from rayfeed.trainer import process
 from rayfeed.trainer.model_link import ModelLink
-from rayfeed.trainer.remote import PRODUCERS_TIMEOUT_S, RemoteTrainer
+from rayfeed.trainer.process import PRODUCERS_TIMEOUT_S
+from rayfeed.trainer.remote import RemoteTrainer
 from tests.shared_host import SharedHost
 
 
@@ -26,14 +27,14 @@ class House:
 
     def open(self):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(remote, "TrainerHost", SharedHost)
+            patch.setattr(process, "TrainerHost", SharedHost)
             # It claims nothing: it is there also beside tests that count what is claimed.
             self.owner = RemoteTrainer(keras.Sequential(), TrainerOptions(num_cpus=0, num_gpus=0))
-        self.owner._wait_until_open()
+        self.owner._living().wait_until_open()
 
     def reopen(self):
         """After a test that ended the process: only that one shall fail, and maybe the next."""
-        if ray.wait([self.owner._held], timeout=0)[0]:
+        if ray.wait([self.owner._living()._held], timeout=0)[0]:
             self.open()
 
     def lodge(self, model, options):
@@ -65,9 +66,9 @@ class Lodger(RemoteTrainer):
         self._house.num_jobs = number
 
     def close(self):
-        actor, self._actor = self._actor, None
-        if actor is not None and not self._was_given_up:
-            ray.get(actor.vacate.remote(), timeout=PRODUCERS_TIMEOUT_S)
+        process, self._process = self._process, None
+        if process is not None and not self._was_given_up:
+            ray.get(process.actor.vacate.remote(), timeout=PRODUCERS_TIMEOUT_S)
 
     def _abort(self, *arguments):
         """The caller gave up, which ends the process: a test that does so needs one of its own, and fails here."""

@@ -10,8 +10,9 @@ import ray
 from ray._private.services import find_bootstrap_address
 from ray._private.state import state
 from ray._private.worker import global_worker
+from ray.util.client import ray as client
 
-from rayfeed.errors import InternalError
+from rayfeed.errors import InternalError, OptionError
 
 FREE_OBJECTS_PERIOD_MS = 50
 """How long a local Ray keeps freed objects. Its default of 1000 lets a second's throughput pile up behind the window,
@@ -24,6 +25,8 @@ of the claim of an actor that is killed in the millisecond between the grant of 
 class there: the worker stays, idle, and its CPUs stay taken until the cluster ends. An actor that has not come up after
 this time waits for a place, and has no worker."""
 
+CLIENT_SCHEME = "ray://"
+
 KNOCK_TIMEOUT_S = 2.0
 """How long a cluster of this machine may take to accept a connection."""
 
@@ -33,10 +36,17 @@ def ensure_ray() -> None:
 
     A local Ray that another process started for itself is not joined: it ends with that process. The one started here
     ends with this process, so that a second call need not start another. ``RAY_ADDRESS=local`` always starts one.
+
+    Raises:
+        OptionError: This process has, or would get, its Ray through Ray Client.
     """
+    if client.is_connected():
+        raise _no_client("ray.init joined its cluster as a client (ray://...)")
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS") or _started_here()
+    if address is not None and address.startswith(CLIENT_SCHEME):
+        raise _no_client(f"RAY_ADDRESS is {address}")
     if address is not None and address != "local":
         ray.init(logging_level=logging.WARNING)  # not by that address: only so Ray takes up an authentication token
         return
@@ -45,6 +55,15 @@ def ensure_ray() -> None:
         include_dashboard=False,
         logging_level=logging.WARNING,
         _system_config={"free_objects_period_milliseconds": FREE_OBJECTS_PERIOD_MS},
+    )
+
+
+def _no_client(how: str) -> OptionError:
+    return OptionError(
+        f"{how}: over Ray Client this process has no object store, from which batches are read, and cannot own the "
+        "actors that make them.\n"
+        "  Run the script in the cluster: `ray job submit --working-dir . -- python train.py`, or by hand on one of "
+        "its nodes."
     )
 
 

@@ -115,11 +115,14 @@ class Crew(Protocol):
         """A new call begins: restarts, and the deadline for starting, count from here."""
         ...
 
-    def look(self, needed: Collection[int]) -> None:
+    def look(self, needed: Collection[int]) -> str | None:
         """What is due by the clock: replacements that were put off, and the deadline for starting.
 
         Args:
             needed: Members whose work no other can do: each runs a generator's copy. Of the rest any one will do.
+
+        Returns:
+            What the consumer is to be told of members that wait for their places.
 
         Raises:
             PlacementError: A member's deadline for starting has passed, and the streams need it.

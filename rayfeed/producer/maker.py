@@ -9,9 +9,12 @@ first batch decides its schema; later batches must conform to it.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from sys import getrefcount
@@ -25,6 +28,7 @@ from rayfeed.frame.inspector import Inspector
 from rayfeed.producer.messages import Answer, Ended, Made, OutOfTurn, Raised, Run, SourceRecord, Ticket
 from rayfeed.producer.twins import NUM_COMPARED, digest
 from rayfeed.source.failure import Failure
+from rayfeed.source.missing import naming_missing_modules
 from rayfeed.source.seeding import batch_rng, lane_rng, seed_batch, worker_seed
 from rayfeed.source.shared_streams import SharedStreams
 from rayfeed.source.shipping import put_together
@@ -92,6 +96,21 @@ def _owns_memory(array: np.ndarray) -> bool:
         return array.flags.owndata  # else some library lent it
     # Two references to the base: the view's and the call's argument.
     return isinstance(array.base, np.ndarray) and array.base.base is None and getrefcount(array.base) == 2
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Let the garbage collector rest while a source is loaded, with the modules that it imports.
+
+    What these make stays, and would be looked at again and again: above all where it is TensorFlow.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Maker:
@@ -249,7 +268,10 @@ class Maker:
             return kept
         # First: there may not be room for the sources of two calls.
         self._kept = {digest: source for digest, source in self._kept.items() if digest in record.call_digests}
-        return open_source(put_together(state()), record.info)
+        with _no_collections():
+            with naming_missing_modules(record.name):
+                source = put_together(state())
+            return open_source(source, record.info)
 
     def _seed(self, record: SourceRecord, pass_index: int, index: int, place: Place) -> None:
         """Give a Sequence's batch its random numbers."""

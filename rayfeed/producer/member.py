@@ -42,6 +42,7 @@ class Member:
         held: The call that is never answered, and fails when the process ends.
         opening: The call that is answered when the process is up.
         opened: Its answer.
+        node_id: The node it is asked for, or is on; when it was ended, the last one. None where it is not known.
         told: Stream -> the version of its source that this life was told.
         cut: The first and the last time of late that a call did not reach it.
     """
@@ -56,6 +57,7 @@ class Member:
     held: concurrent.futures.Future[Any] | None = None
     opening: concurrent.futures.Future[Any] | None = None
     opened: Opened | None = None
+    node_id: str | None = None
     told: dict[int, int] = field(default_factory=dict)
     cut: tuple[float, float] | None = None
 
@@ -63,13 +65,19 @@ class Member:
         place = f" (node {self.opened.node}, pid {self.opened.pid})" if self.opened is not None else ""
         return f"producer {self.worker}{place}"
 
-    def launch(self, actor: Any, post: Callable[[CrewEvent], None]) -> None:
-        """Begin this life with an actor that was just asked for."""
+    def launch(self, actor: Any, node_id: str | None, post: Callable[[CrewEvent], None]) -> None:
+        """Begin this life with an actor that was just asked for, on this node if it has a place."""
+        self.node_id = node_id
         self.state, self.opened, self.since, self.due = State.WAITING, None, time.monotonic(), None
         self.told, self.cut, self.actor = {}, None, actor
         # The holding call goes first: a producer that dies while it opens is reported by it, once.
         self.hold(post)
         self.open(post)
+
+    def came(self, opened: Opened | None) -> None:
+        """It has its place, and takes tickets."""
+        self.state, self.opened, self.opening = State.WORKING, opened, None
+        self.node_id = opened.node_id if opened is not None else None
 
     def let_go(self, state: State) -> None:
         """Forget the actor and the calls; it was ended, or is to be."""

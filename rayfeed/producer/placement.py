@@ -13,13 +13,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray._private.state import state as global_state
 
-from rayfeed.errors import PlacementError
+from rayfeed.errors import OptionError, PlacementError
 from rayfeed.options import ProducerOptions, TrainerOptions
+
+if TYPE_CHECKING:
+    from ray.exceptions import RuntimeEnvSetupError
+
+TOLD_AFTER_S = 15.0
+"""How long an actor may take to start before its caller is told; it takes a second where there is a place."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Claim:
         memory: Bytes; None for no claim.
         resources: Custom resources.
         label_selector: Labels the node must have.
-        env_vars: Environment variables of the process.
+        runtime_env: The process' runtime environment, environment variables included.
     """
 
     num_cpus: float
@@ -40,7 +46,7 @@ class Claim:
     memory: int | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
     label_selector: Mapping[str, str] = field(default_factory=dict)
-    env_vars: Mapping[str, str] = field(default_factory=dict)
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
 
     def amounts(self) -> dict[str, float]:
         """The claim in Ray's names of resources, zeros left out."""
@@ -56,12 +62,18 @@ class Claim:
             options["resources"] = dict(self.resources)
         if self.label_selector:
             options["label_selector"] = dict(self.label_selector)
-        if self.env_vars:
-            options["runtime_env"] = {"env_vars": dict(self.env_vars)}
+        if self.runtime_env:
+            options["runtime_env"] = dict(self.runtime_env)
         return options
 
+    def sets(self, variable: str) -> bool:
+        """Whether the caller sets this environment variable."""
+        return variable in self.runtime_env.get("env_vars", {})
+
     def __str__(self) -> str:
-        return ", ".join(_amount(name, amount) for name, amount in self.amounts().items()) or "no resources"
+        amounts = ", ".join(_amount(name, amount) for name, amount in self.amounts().items()) or "no resources"
+        labels = ", ".join(f"{name}={value}" for name, value in self.label_selector.items())
+        return f"{amounts} on a node with {labels}" if labels else amounts
 
 
 def producer_claim(options: ProducerOptions, num_producers: int) -> Claim:
@@ -69,6 +81,7 @@ def producer_claim(options: ProducerOptions, num_producers: int) -> Claim:
 
     Raises:
         PlacementError: No node could ever hold one, and the cluster cannot grow.
+        OptionError: Ray does not take the runtime environment.
     """
     num_cpus = _claimed_cpus(options.num_cpus, num_producers)
     claim = Claim(
@@ -76,7 +89,7 @@ def producer_claim(options: ProducerOptions, num_producers: int) -> Claim:
         memory=options.memory,
         resources=options.resources,
         label_selector=options.label_selector,
-        env_vars=options.env_vars,
+        runtime_env=_environment(options),
     )
     refuse_impossible(claim, what="a producer", options="ProducerOptions")
     return claim
@@ -87,18 +100,19 @@ def trainer_claim(options: TrainerOptions) -> Claim:
 
     Raises:
         PlacementError: No node could ever hold it, and the cluster cannot grow.
+        OptionError: Ray does not take the runtime environment.
     """
     num_cpus = _claimed_cpus(options.num_cpus, 1)
     num_gpus = options.num_gpus
     if num_gpus is None:
-        num_gpus = 1.0 if any(node["Resources"].get("GPU", 0) >= 1 for node in _nodes()) else 0.0
+        num_gpus = 1.0 if any(node["Resources"].get("GPU", 0) >= 1 for node in living_nodes()) else 0.0
     claim = Claim(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         memory=options.memory,
         resources=options.resources,
         label_selector=options.label_selector,
-        env_vars=options.env_vars,
+        runtime_env=_environment(options),
     )
     refuse_impossible(claim, what="the trainer", options="TrainerOptions")
     return claim
@@ -109,7 +123,7 @@ def refuse_impossible(claim: Claim, *, what: str, options: str) -> None:
 
     Label selectors are Ray's to match: they are not judged here.
     """
-    nodes = _nodes()
+    nodes = living_nodes()
     wanted = claim.amounts()
     if any(all(node["Resources"].get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
         return
@@ -119,6 +133,64 @@ def refuse_impossible(claim: Claim, *, what: str, options: str) -> None:
         warnings.warn(f"rayfeed: {message} Waiting for the autoscaler to add such a node.", stacklevel=2)
         return
     raise PlacementError(f"{message}\n  It would wait for ever: lower {options}, or add such a node.")
+
+
+class Patience:
+    """What is said of actors that do not start: nothing for a while, then more and more seldom.
+
+    Args:
+        claim: What each claims.
+        options: The class of the options in which it was asked for.
+        timeout_s: Its `start_timeout_s`.
+    """
+
+    def __init__(self, claim: Claim, options: str, timeout_s: float) -> None:
+        self._claim = claim
+        self._options = options
+        self._timeout_s = timeout_s
+        self._next_s = TOLD_AFTER_S
+
+    def look(self, who: str, waited_s: float) -> str | None:
+        """What to tell of those that have waited so long; None where it is too soon."""
+        if waited_s < self._next_s:
+            self._next_s = TOLD_AFTER_S if waited_s < TOLD_AFTER_S else self._next_s
+            return None
+        self._next_s = 2 * waited_s
+        others = "other jobs, or the autoscaler's nodes" if can_grow() else "other jobs"
+        return (
+            f"rayfeed: {who} not started after {waited_s:.0f} s: claimed is {self._claim}, and the cluster has "
+            f"{describe_free(self._claim)} free.\n"
+            f"  Where that is too little it waits for {others}; in {self._options} lower the claim, or start_timeout_s "
+            f"(now {self._timeout_s:g}), after which it is an error."
+        )
+
+
+def no_environment(error: RuntimeEnvSetupError, *, what: str, options: str) -> PlacementError:
+    """What to raise where Ray could not set up a runtime environment. It has tried more than once."""
+    told = [line for line in str(error).splitlines() if line.strip()]
+    return PlacementError(
+        f"{what} cannot start: Ray could not set up its runtime environment: {told[-1].strip()}\n"
+        f"  See to {options}.runtime_env, and to that of the job (ray.init, ray job submit): what they name must be "
+        "within the node's reach."
+    )
+
+
+def _environment(options: ProducerOptions | TrainerOptions) -> dict[str, Any]:
+    """The runtime environment asked for; `env_vars` goes before what `runtime_env` has of them."""
+    found = dict(options.runtime_env)
+    if options.env_vars:
+        found["env_vars"] = {**found.get("env_vars", {}), **options.env_vars}
+    if not found:
+        return found
+    try:
+        ray.remote(runtime_env=found)(most_producers)  # Ray looks at it where a function or actor is declared
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"{type(options).__name__}.runtime_env cannot be used: {error}\n"
+            "  Directories and modules of this machine go with the whole job: "
+            'ray.init(runtime_env={"working_dir": "."}), or `ray job submit --working-dir .`.'
+        ) from error
+    return found
 
 
 def most_producers() -> int:
@@ -141,7 +213,8 @@ def describe_free(claim: Claim | None = None) -> str:
     return ", ".join(_amount(name, free.get(name, 0.0), total.get(name, 0.0)) for name in dict.fromkeys(names))
 
 
-def _nodes() -> list[dict[str, Any]]:
+def living_nodes() -> list[dict[str, Any]]:
+    """The cluster's nodes, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError, RuntimeEnvSetupError
 
 from rayfeed.errors import PlacementError, ProducerDiedError
 from rayfeed.options import ProducerOptions
@@ -26,8 +28,9 @@ from rayfeed.producer.cluster import BIRTH_S, connection, draining_nodes
 from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
 from rayfeed.producer.member import Member, State
 from rayfeed.producer.messages import Opened, SourceRecord, Ticket, from_result
-from rayfeed.producer.placement import Claim, describe_free
+from rayfeed.producer.placement import Claim, Patience, describe_free, no_environment
 from rayfeed.producer.restarts import Restarts
+from rayfeed.producer.spreading import Spread
 
 CUT_S = 30.0
 """How long a producer that runs a generator may be out of reach, where Ray does not know of its death."""
@@ -69,7 +72,9 @@ class Pool:
         self._connection = connection()
         self._node_id = ray.get_runtime_context().get_node_id()
         self._rests = False
-        self._hides_gpus = "CUDA_VISIBLE_DEVICES" not in claim.env_vars
+        self._patience = Patience(claim, "ProducerOptions", options.start_timeout_s)
+        self._spread = Spread(claim, self._node_id)
+        self._hides_gpus = not claim.sets("CUDA_VISIBLE_DEVICES")
         self._members = [Member(worker, Restarts(options.max_restarts)) for worker in range(num_producers)]
         settings: dict[str, Any] = {
             "max_restarts": 0,
@@ -93,7 +98,7 @@ class Pool:
 
     def num_starting(self) -> int:
         """Producers that were asked for and have not come."""
-        return sum(member.state is State.WAITING for member in self._members)
+        return len(self._waiting())
 
     def grow(self, number: int) -> None:
         """Ask for so many producers more."""
@@ -146,7 +151,7 @@ class Pool:
         member = self._members[event.worker]
         if event.life != member.life or member.state is not State.WAITING:
             return False
-        member.state, member.opened, member.opening = State.WORKING, event.opened, None
+        member.came(event.opened)
         member.restarts.came_up()
         return True
 
@@ -155,10 +160,13 @@ class Pool:
 
         Raises:
             ProducerDiedError: It was the last one, and may not be replaced.
+            PlacementError: Its runtime environment could not be set up.
         """
         member = self._members[event.worker]
         if event.life != member.life or member.state in (State.GONE, State.DORMANT):
             return False
+        if isinstance(event.error, RuntimeEnvSetupError):
+            raise no_environment(event.error, what=str(member), options="ProducerOptions") from event.error
         self.num_lost += 1
         ray.kill(member.actor)  # a producer that is cut off, or whose answer is lost, may live: it must not go on
         described = str(member)
@@ -176,6 +184,8 @@ class Pool:
             return True
         member.life += 1
         member.let_go(State.WAITING)
+        if isinstance(event.error, ActorDiedError):
+            member.node_id = None  # Ray knows of the death: that node serves as well as any, or is known to be gone
         member.opened = None
         member.since = now
         self._launch_due(now)
@@ -195,11 +205,14 @@ class Pool:
             if member.state is State.WAITING:
                 member.since = time.monotonic()
 
-    def look(self, needed: Collection[int]) -> None:
+    def look(self, needed: Collection[int]) -> str | None:
         """Start the replacements that are due; see whether any has waited too long.
 
         Args:
             needed: Producers whose work no other can do: each runs a generator's copy. Of the rest any one will do.
+
+        Returns:
+            What the consumer is to be told of those that wait.
 
         Raises:
             PlacementError: A producer's deadline for starting has passed, and the streams need it.
@@ -209,16 +222,18 @@ class Pool:
             if member.was_not_heard():
                 member.open(self._post)
         any_works = any(member.state is State.WORKING for member in self._members)
-        for member in self._members:
-            waited_s = time.monotonic() - member.since
+        waiting = [(member, time.monotonic() - member.since) for member in self._waiting()]
+        for member, waited_s in waiting:
             is_needed = not any_works or member.worker in needed
-            if member.state is State.WAITING and is_needed and waited_s > self._options.start_timeout_s:
+            if is_needed and waited_s > self._options.start_timeout_s:
                 raise PlacementError(
                     f"producer {member.worker} found no place in {waited_s:.0f} s: each of {len(self._members)} claims "
                     f"{self._claim}, and the cluster has {describe_free(self._claim)} free.\n"
                     "  Wait for other jobs to end, lower ProducerOptions.num_cpus or workers, or raise "
                     f"ProducerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
                 )
+        who = f"{len(waiting)} of {self.num_members()} producers have"
+        return self._patience.look(who, max((waited_s for _, waited_s in waiting), default=0.0))
 
     def draining(self) -> list[int]:
         """The producers whose node was told to end. Nothing is asked of this process' own: it would end as well."""
@@ -288,10 +303,13 @@ class Pool:
         born_by = time.monotonic() - BIRTH_S
         unborn = {
             member.opening: member.since - born_by
-            for member in self._members
-            if member.state is State.WAITING and member.opening is not None and member.since > born_by
+            for member in self._waiting()
+            if member.opening is not None and member.since > born_by
         }
         concurrent.futures.wait(unborn, timeout=max(unborn.values(), default=0.0))
+
+    def _waiting(self) -> list[Member]:
+        return [member for member in self._members if member.state is State.WAITING]
 
     def _launch_due(self, now: float) -> None:
         for member in self._members:
@@ -299,4 +317,9 @@ class Pool:
                 self._launch(member)
 
     def _launch(self, member: Member) -> None:
-        member.launch(self._actor_class.remote(member.worker, self._hides_gpus, self.num_threads), self._post)
+        taken = Counter(
+            other.node_id for other in self._members if other.actor is not None and other.node_id is not None
+        )
+        node_id, options = self._spread.choose(taken, member.node_id)
+        actor = self._actor_class.options(**options).remote(member.worker, self._hides_gpus, self.num_threads)
+        member.launch(actor, node_id, self._post)

@@ -30,6 +30,7 @@ from rayfeed.queue.stream import ProducedStream, Stream
 from rayfeed.queue.travel import pack_or_keep
 from rayfeed.queue.window import Bound, Window
 from rayfeed.source.image_iterator import settled
+from rayfeed.source.missing import naming_missing_modules
 from rayfeed.source.packed import Packed
 from rayfeed.source.seeding import root_seed
 from rayfeed.source.shipping import put_together
@@ -287,7 +288,8 @@ def _home_conductor(specs: Sequence[StreamSpec], mailbox: Mailbox | None, batch_
 
 
 def _open_inline(spec: StreamSpec) -> InlineStream:
-    source = spec.source if spec.packed is None else put_together(spec.packed.copied())
+    with naming_missing_modules(spec.name):
+        source = spec.source if spec.packed is None else put_together(spec.packed.copied())
     return InlineStream(source, spec.record(), spec.plan(1))
 
 

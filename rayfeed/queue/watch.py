@@ -38,7 +38,10 @@ class Watch:
         Raises:
             PlacementError: A producer found no place in time, and the streams need it.
         """
-        self._crew.look(_awaited(streams))
+        waits = self._crew.look(_awaited(streams))
+        if waits is not None:
+            for state in streams:
+                state.out.put(Notice(waits))
         self._scaling.look(streams, seconds)
         self._move([state.window for state in streams if state.started])
         self._watchdogs = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,15 +37,20 @@ class TrainerHost(MailboxHost):
     Args:
         backend: Keras' backend, the caller's.
         num_gpus: GPUs this actor claimed; without any, those of its node are hidden from it.
+        num_cpus: Whole CPUs that its caller asked for; 0 for as many as there are.
     """
 
-    def __init__(self, backend: str, num_gpus: float) -> None:
+    def __init__(self, backend: str, num_gpus: float, num_cpus: int) -> None:
         os.environ["KERAS_BACKEND"] = backend
         if not num_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         # TensorFlow reports at length what the machine has not got, and this process' output goes to the caller's
         # terminal; without a GPU even the missing GPU is logged as an error.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if num_gpus else "3")
+        # Ray sets 1 where it is not told; a framework would then train on one core. What a process was started with is
+        # the user's: Ray sets its own later.
+        if b"OMP_NUM_THREADS=" not in Path("/proc/self/environ").read_bytes():
+            os.environ["OMP_NUM_THREADS"] = str(num_cpus or len(os.sched_getaffinity(0)))
         self._node = ray.util.get_node_ip_address()
         self._held = threading.Event()
         self._models: ModelHost | None = None
@@ -133,6 +137,7 @@ class TrainerHost(MailboxHost):
         from rayfeed.trainer.randomness import random_state, set_random_state  # noqa: PLC0415
         from rayfeed.trainer.relay import Relay  # noqa: PLC0415
         from rayfeed.trainer.saving import Recorder  # noqa: PLC0415
+        from rayfeed.trainer.warned import telling_warnings  # noqa: PLC0415
 
         outbox = self._outbox_of(request.number)
         tap = Tap(outbox.put, each_step=request.each_step)
@@ -140,8 +145,7 @@ class TrainerHost(MailboxHost):
         snapshot: Snapshot | None = None
         models = self._host()
         model = models.model
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with telling_warnings(outbox.put):
             result: Any
             try:
                 if Path(request.directory).is_dir():
@@ -174,7 +178,6 @@ class TrainerHost(MailboxHost):
             model=models.leave() if began else None,
             random=random_state() if began else None,
             callbacks=changes,
-            warnings=_told(caught),
             progress=outbox.close(),
         )
         return Failed(result, left) if isinstance(result, Failure) else Done(result, left)
@@ -197,15 +200,3 @@ class TrainerHost(MailboxHost):
         self._streams = streams
         if self._keeper.is_closed and streams is not None:  # the abort came first
             streams.abort()
-
-
-def _told(caught: list[warnings.WarningMessage]) -> list[tuple[type[Warning], str]]:
-    """The warnings to give again in the caller's process, each once; not those that are for developers of packages."""
-    told: list[tuple[type[Warning], str]] = []
-    for warning in caught:
-        if issubclass(warning.category, (DeprecationWarning, PendingDeprecationWarning, ImportWarning)):
-            continue
-        entry = (warning.category, str(warning.message))
-        if entry not in told:
-            told.append(entry)
-    return told

@@ -25,6 +25,7 @@ from typing import Any
 import keras
 
 from rayfeed.errors import SourceError
+from rayfeed.source.missing import naming_missing_modules
 from rayfeed.source.shipping import pack, unpack
 from rayfeed.trainer.configuring import configured, from_configuration, without_rates
 from rayfeed.trainer.members import Members, attributes_of, is_keras, is_users
@@ -56,10 +57,13 @@ def unpack_blueprint(data: bytes) -> Any:
     """Build a model again. Its variables have their initial values.
 
     Raises:
-        SourceError: Keras cannot build it from its configuration.
+        SourceError: Keras cannot build it from its configuration, or a module of it is not on this node.
     """
     try:
-        return unpack(data)
+        with naming_missing_modules("model"):
+            return unpack(data)
+    except SourceError:
+        raise
     except Exception as error:
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise SourceError(

@@ -19,6 +19,7 @@ from typing import Any
 import keras  # noqa: TC002 - the backend is chosen: this file is only loaded beside a model
 
 from rayfeed.errors import SourceError
+from rayfeed.source.missing import naming_missing_modules
 from rayfeed.source.shipping import pack, unpack
 from rayfeed.trainer.transport import objects_of
 
@@ -53,7 +54,8 @@ def pack_callbacks(callbacks: list[keras.callbacks.Callback], model: Any) -> byt
 
 def unpack_callbacks(data: bytes, model: Any) -> list[keras.callbacks.Callback]:
     """The callbacks, referring to this process' `model`."""
-    return unpack(data, by_reference=objects_of(model))
+    with naming_missing_modules("callbacks"):
+        return unpack(data, by_reference=objects_of(model))
 
 
 class Snapshot:

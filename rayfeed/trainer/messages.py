@@ -12,6 +12,7 @@ from rayfeed.stats import FeedStats
 from rayfeed.trainer.class_weight import NamedWeights, Weights
 from rayfeed.trainer.model_host import Leaving
 from rayfeed.trainer.randomness import RandomState
+from rayfeed.trainer.warned import WarningEvent
 
 Method = Literal["fit", "evaluate", "predict"]
 
@@ -120,14 +121,12 @@ class Left:
         model: The model's state, whose changed values are still to be fetched; None where the job does not change it.
         random: The trainer's random states; None where the job did not begin.
         callbacks: What changed in each user callback, packed, in their order; empty where none was reached.
-        warnings: Warnings raised on the way: category and message.
         progress: Events the caller has not asked for yet.
     """
 
     model: Leaving | None
     random: RandomState | None
     callbacks: list[bytes]
-    warnings: list[tuple[type[Warning], str]]
     progress: list[Event]
 
 
@@ -217,5 +216,5 @@ class Verdict:
     has_failed: bool
 
 
-Event = ProgressEvent | HookCall
+Event = ProgressEvent | HookCall | WarningEvent
 """What the trainer tells while a job runs."""

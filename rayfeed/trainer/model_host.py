@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from rayfeed.errors import InternalError
+from rayfeed.source.missing import naming_missing_modules
 from rayfeed.source.shipping import unpack
 from rayfeed.trainer.blueprint import unpack_blueprint
 from rayfeed.trainer.transport import (
@@ -102,9 +103,9 @@ class ModelHost:
                 keras.config.set_image_data_format(message.image_data_format)
                 keras.config.set_dtype_policy(keras.saving.deserialize_keras_object(message.model_policy))
                 try:
-                    self._model = (
-                        made_model(unpack(message.data)) if message.is_function else unpack_blueprint(message.data)
-                    )
+                    with naming_missing_modules("model"):
+                        found = unpack(message.data) if message.is_function else unpack_blueprint(message.data)
+                    self._model = made_model(found) if message.is_function else found
                 finally:
                     keras.config.set_dtype_policy(keras.saving.deserialize_keras_object(message.dtype_policy))
                 self._digests = None

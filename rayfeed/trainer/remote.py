@@ -6,8 +6,6 @@ Both leave nothing behind: on every way out producers are ended, and the actor's
 
 from __future__ import annotations
 
-import time
-import warnings
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +15,13 @@ import keras
 import ray
 from ray.exceptions import RayActorError
 
-from rayfeed.errors import InternalError, PlacementError, TrainerBusyError, TrainerDiedError
+from rayfeed.errors import InternalError, TrainerBusyError, TrainerDiedError
 from rayfeed.options import TrainerOptions
-from rayfeed.producer.cluster import BIRTH_S, ensure_ray
-from rayfeed.producer.placement import describe_free, trainer_claim
+from rayfeed.producer.cluster import ensure_ray
+from rayfeed.producer.placement import trainer_claim
 from rayfeed.queue.keeping import Keeper
 from rayfeed.source.failure import Failure
 from rayfeed.trainer import home
-from rayfeed.trainer.actor import TrainerHost
 from rayfeed.trainer.carrying import apply_changes, pack_callbacks
 from rayfeed.trainer.checkpoint_files import Found
 from rayfeed.trainer.core import run_job
@@ -32,24 +29,15 @@ from rayfeed.trainer.driver_callbacks import DriverHooks, OnDriver, unwrapped
 from rayfeed.trainer.messages import Done, Event, Failed, HookCall, Job, Outcome, ProgressEvent, Request
 from rayfeed.trainer.model_link import ModelLink
 from rayfeed.trainer.planning import check_ready
+from rayfeed.trainer.process import TrainerProcess
 from rayfeed.trainer.progress import ProgressBar, Tap
 from rayfeed.trainer.randomness import random_state, set_random_state
 from rayfeed.trainer.restarting import Attempts
 from rayfeed.trainer.transport import made_model
+from rayfeed.trainer.warned import WarningEvent
 
 ABORT_TIMEOUT_S = 10.0
 """How long a trainer whose job is given up may take to end its producers; then its process is ended, they with it."""
-
-PRODUCERS_TIMEOUT_S = 30.0
-"""How long a trainer may take to end its producers, before its own process is ended; mostly a moment, but longer where
-their node was lost."""
-
-START_WATCH_S = 1.0
-"""How often the start's deadline is looked at."""
-
-NEVER_RAN = "The actor never ran"
-"""What Ray (2.60) says of an actor that was given a place on a node of whose loss it did not know yet: no process of
-ours was lost, and the next one gets another place. Nothing but these words tells."""
 
 
 class LocalTrainer:
@@ -102,22 +90,7 @@ class RemoteTrainer:
         self._own_runs: set[str] = set()
         self._num_jobs = 0
         self._is_busy = False
-        self._start()
-
-    def _start(self) -> None:
-        """Begin to start an actor; not to wait for it."""
-        settings: dict[str, Any] = {
-            "max_restarts": 0,
-            "max_task_retries": 0,
-            "concurrency_groups": {"work": 1, "control": 4, "home": home.NUM_THREADS},
-        }
-        decorate: Any = ray.remote(**settings, **self._claim.actor_options())
-        self._actor: Any = decorate(TrainerHost).remote(keras.backend.backend(), self._claim.num_gpus)
-        self._held = self._actor.hold.remote()
-        self._opened = self._actor.open.remote()
-        self._asked = time.monotonic()
-        self._is_open = False
-        self._place = "not yet on a node"
+        self._process: TrainerProcess | None = TrainerProcess(self._claim, options)
 
     @property
     def model(self) -> Any:
@@ -147,10 +120,7 @@ class RemoteTrainer:
             self._is_busy = False
 
     def _run(self, job: Job, hooks: DriverHooks) -> Outcome:
-        if self._actor is None:
-            raise TrainerDiedError(
-                "this trainer's process was ended when an earlier call was given up: open a new one."
-            )
+        self._living()
         attempts = Attempts(job, self._options, self._own_runs)
         self._link.pack()
         packed_callbacks = pack_callbacks(hooks.others, self.model)
@@ -165,10 +135,8 @@ class RemoteTrainer:
                 break
             except TrainerDiedError as error:
                 hooks.finish()  # what a hook in this process raised is the user's, and no failure of the trainer's
-                attempts.lost(self._place, error)
+                attempts.lost(self._living().place, error)
                 self._start_again()
-        for category, message in answer.left.warnings:
-            warnings.warn(message, category, stacklevel=4)
         hooks.finish()
         match answer:
             case Failed(failure):
@@ -192,7 +160,7 @@ class RemoteTrainer:
         """
         self._num_jobs += 1
         hooks.begin(self._num_jobs, self._actor.heed.remote)
-        self._wait_until_open()
+        self._living().wait_until_open()
         checkpoints = attempts.plan(self._newest_checkpoint(attempts.location, request.directory))
         self._send_model()
         running = None
@@ -230,11 +198,10 @@ class RemoteTrainer:
 
     def _start_again(self) -> None:
         """Start another actor in the place of one that was lost."""
-        ray.kill(self._actor)  # it may live, where only the way to it was lost
-        ray.wait([self._held], timeout=ABORT_TIMEOUT_S)
+        self._living().kill()
         self._link.forget()
         self._link.pack()
-        self._start()
+        self._process = TrainerProcess(self._claim, self._options)
 
     def _take_home(self, job: Job, answer: Done | Failed, hooks: DriverHooks) -> None:
         """Give the caller's model and callbacks what the job left, whether it ended well or not."""
@@ -254,14 +221,20 @@ class RemoteTrainer:
 
     def close(self) -> None:
         """End the actor and wait until it is gone; may be called twice."""
-        actor, self._actor = self._actor, None
-        if actor is not None and ray.is_initialized():
-            if self._is_open:  # its producers first: those of a process that was killed end when Ray finds it dead
-                ray.wait([actor.end_producers.remote()], timeout=PRODUCERS_TIMEOUT_S)
-            else:
-                ray.wait([self._opened], timeout=max(self._asked + BIRTH_S - time.monotonic(), 0.0))
-            ray.kill(actor)
-            ray.wait([self._held], timeout=ABORT_TIMEOUT_S)
+        process, self._process = self._process, None
+        if process is not None and ray.is_initialized():
+            process.close()
+
+    def _living(self) -> TrainerProcess:
+        if self._process is None:
+            raise TrainerDiedError(
+                "this trainer's process was ended when an earlier call was given up: open a new one."
+            )
+        return self._process
+
+    @property
+    def _actor(self) -> Any:
+        return self._living().actor
 
     def _send_model(self) -> None:
         try:
@@ -272,32 +245,6 @@ class RemoteTrainer:
                 "  A process that dies without a Python error was often killed for its memory: raise "
                 "TrainerOptions.memory."
             ) from error
-
-    def _wait_until_open(self) -> None:
-        asked = time.monotonic()
-        while not self._is_open:
-            while not ray.wait([self._opened], timeout=START_WATCH_S)[0]:
-                self._check_start(asked)
-            try:
-                opened: Any = ray.get(self._opened)
-            except RayActorError as error:
-                if NEVER_RAN not in str(error):
-                    raise TrainerDiedError(f"the trainer's process did not start: {error}") from error
-                self._check_start(asked)
-                self._start()
-                continue
-            self._place = f"node {opened.node}, pid {opened.pid}"
-            self._is_open = True
-
-    def _check_start(self, asked: float) -> None:
-        waited_s = time.monotonic() - asked
-        if waited_s > self._options.start_timeout_s:
-            raise PlacementError(
-                f"the trainer found no place in {waited_s:.0f} s: it claims {self._claim}, and the cluster has "
-                f"{describe_free()} free.\n"
-                "  Wait for other jobs to end, lower TrainerOptions.num_cpus or num_gpus, or raise "
-                f"TrainerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
-            )
 
     def _follow(self, running: Any, bar: ProgressBar, hooks: DriverHooks) -> Done | Failed:
         """Draw progress and run the caller's callbacks until the job's answer is there."""
@@ -318,7 +265,7 @@ class RemoteTrainer:
 
     def _abort(self, job: Job, running: Any, hooks: DriverHooks) -> None:
         """The caller gives up (Ctrl-C): end the job's producers, take home what was trained, end the actor."""
-        if self._actor is None or not ray.is_initialized():
+        if self._process is None or not ray.is_initialized():
             return
         try:
             self._actor.abort.remote()
@@ -332,11 +279,13 @@ class RemoteTrainer:
 
 
 def _pass_on(events: list[Event], bar: ProgressBar, hooks: DriverHooks) -> None:
-    """Draw and run what the trainer told, in its order."""
+    """Draw, run and say what the trainer told, in its order."""
     for event in events:
         match event:
             case ProgressEvent():
                 bar.draw(event)
             case HookCall():
                 hooks.run(event)
+            case WarningEvent():
+                event.give()
     hooks.report()

@@ -1,14 +1,18 @@
 """Requests that no node can hold, and places that are taken (contract F5)."""
 
+import importlib
+import os
 import re
 import time
 
+import numpy as np
 import pytest
 import ray
 
 import rayfeed
 from rayfeed import ProducerOptions
-from rayfeed.errors import PlacementError
+from rayfeed.errors import OptionError, PlacementError, SourceError
+from rayfeed.producer import placement
 from tests.conftest import NUM_CPUS, wait_until
 from tests.sources import Numbered, numbers_of
 
@@ -78,18 +82,80 @@ def test_a_feed_goes_on_with_the_producers_that_found_a_place():
         assert numbers_of(feed.take(20)) == [0, 1, 2, 3, 4] * 4
 
 
+class Variables(rayfeed.Sequence):
+    """Some of its process' environment variables."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return np.array([os.environ.get(name, "unset") for name in self.names]), None
+
+
 def test_environment_variables_reach_the_producers_and_gpus_are_hidden_from_them():
-    class Environment(rayfeed.Sequence):
-        def __len__(self):
-            return 1
-
-        def __getitem__(self, index):
-            import os
-
-            import numpy as np
-
-            return np.array([os.environ["COLOUR"], f"<{os.environ['CUDA_VISIBLE_DEVICES']}>"]), None
-
-    with rayfeed.Feed(Environment(), producers=ProducerOptions(env_vars={"COLOUR": "blue"})) as feed:
+    with rayfeed.Feed(
+        Variables("COLOUR", "CUDA_VISIBLE_DEVICES"), producers=ProducerOptions(env_vars={"COLOUR": "blue"})
+    ) as feed:
         ((inputs, _),) = feed
-        assert inputs.tolist() == ["blue", "<>"]
+    assert inputs.tolist() == ["blue", ""]
+
+
+def test_a_runtime_environment_reaches_the_producers_and_env_vars_go_before_it():
+    options = ProducerOptions(
+        env_vars={"COLOUR": "blue"}, runtime_env={"env_vars": {"COLOUR": "red", "SHAPE": "round"}}
+    )
+    with rayfeed.Feed(Variables("COLOUR", "SHAPE"), producers=options) as feed:
+        ((inputs, _),) = feed
+    assert inputs.tolist() == ["blue", "round"]
+
+
+def test_a_runtime_environment_that_ray_does_not_take_is_refused_with_the_way_out():
+    with pytest.raises(OptionError) as caught:
+        rayfeed.Feed(Numbered(3), producers=ProducerOptions(runtime_env={"working_dir": "."}))
+    text = str(caught.value)
+    assert text.startswith("ProducerOptions.runtime_env cannot be used: . is not a valid URI.")
+    assert 'ray.init(runtime_env={"working_dir": "."})' in text
+
+
+NOWHERE = "https://127.0.0.1:1/code.zip"
+
+
+def test_a_runtime_environment_that_cannot_be_had_is_an_error_and_not_tried_for_ever():
+    options = ProducerOptions(runtime_env={"working_dir": NOWHERE})
+    with rayfeed.Feed(Numbered(3), producers=options) as feed, pytest.raises(PlacementError) as caught:
+        next(iter(feed))
+    text = str(caught.value)
+    assert text.startswith("producer 0 cannot start: Ray could not set up its runtime environment: ")
+    assert "Connection refused" in text
+    assert "See to ProducerOptions.runtime_env" in text
+
+
+def test_who_waits_for_producers_is_told_how_many_and_what_is_free(all_cpus_taken, monkeypatch):
+    monkeypatch.setattr(placement, "TOLD_AFTER_S", 0.6)
+    options = ProducerOptions(num_cpus=1, start_timeout_s=2.5)
+    with (
+        rayfeed.Feed(Numbered(3), 2, use_multiprocessing=True, producers=options) as feed,
+        pytest.warns(UserWarning, match="have not started") as told,
+        pytest.raises(PlacementError),
+    ):
+        next(iter(feed))
+    assert str(told[0].message).startswith("rayfeed: 2 of 2 producers have not started after 1 s: ")
+    text = str(told[0].message)
+    assert f"claimed is 1 CPU, and the cluster has 0 of {NUM_CPUS} CPU free" in text
+    assert "it waits for other jobs; in ProducerOptions lower the claim, or start_timeout_s (now 2.5)" in text
+
+
+def test_a_module_that_a_node_has_not_is_named_with_node_and_way_out(tmp_path, monkeypatch):
+    (tmp_path / "augmenting.py").write_text("def images():\n    yield\n")
+    monkeypatch.syspath_prepend(tmp_path)  # after Ray was started: it knows nothing of it
+    source = importlib.import_module("augmenting").images
+    with rayfeed.Feed(source) as feed, pytest.raises(SourceError) as caught:
+        next(iter(feed))
+    text = str(caught.value)
+    assert text.startswith("source cannot be loaded in this process: the module 'augmenting' that it needs is not on")
+    assert 'ray.init(runtime_env={"working_dir": "."})' in text
+    (note,) = caught.value.__notes__
+    assert re.fullmatch(r"rayfeed: raised in producer 0 \(node [\d.]+, pid \d+\), .*", note)

@@ -45,6 +45,19 @@ def test_a_node_that_is_killed_costs_a_moment(found):
     assert killed["longest gap"] < 5
 
 
+def test_producers_are_spread_over_the_other_machines_while_these_have_room_and_each_does_what_it_can():
+    placed = run("placing")
+    assert placed["few"] == {"left": 1, "right": 1}
+    assert placed["as many as the others hold"] == placed["as many, without a claim"] == {"left": 2, "right": 2}
+    assert placed["more"] == {"left": 2, "right": 2, "here": 2}
+    assert placed["more, without a claim"]["here"] == 1, "where the trainer needs one as well"
+    assert sum(placed["more, without a claim"].values()) == 6
+    assert placed["labelled"] == {"right": 3}
+    assert placed["here alone"] == {"here": 2}, "whoever names a node is given it"
+    assert placed["unequal"]["in order"]
+    assert 0 < placed["unequal"]["slow"] < 200 / 3 / 2, "less than half of an equal share"
+
+
 @pytest.mark.long
 def test_a_trainer_that_is_lost_with_its_node_goes_on_elsewhere_and_ends_as_if_nothing_had_been():
     trainer = run("training")

@@ -30,6 +30,7 @@ MAY_IMPORT = {
         "trainer/actor.py",
         "trainer/home.py",
         "trainer/model_link.py",
+        "trainer/process.py",
         "trainer/remote.py",
         "report/*",
         "testing/killing.py",

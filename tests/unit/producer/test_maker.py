@@ -1,5 +1,6 @@
 """The producer's work, without Ray: tickets in, frames of batches out."""
 
+import gc
 import random
 import threading
 from pathlib import Path
@@ -277,6 +278,21 @@ def test_a_generator_is_opened_once_whatever_the_version():
     stream.make(1)
     assert firsts(stream.make(1, version=1)) == [1]
     assert stream.loads == [0]
+
+
+class Counted(Numbers):
+    """Knows whether the garbage collector ran while it was loaded, and while its first batch was made."""
+
+    def __setstate__(self, state):
+        self.__dict__ = state | {"loaded_with": gc.isenabled()}
+
+    def __getitem__(self, index):
+        return np.array([[self.loaded_with, gc.isenabled()]]), np.zeros(1)
+
+
+def test_the_garbage_collector_rests_while_a_source_is_loaded_and_no_longer():
+    (arrays,) = batches(Stream(Counted()).make(0))
+    assert arrays[0].tolist() == [[False, True]]
 
 
 def test_streams_of_one_producer_do_not_touch_each_other():
