@@ -7,6 +7,7 @@
 #                   has no build for the CPU), so that `make test` tests Keras' other backends, which it skips otherwise
 #   make chaos      20 epochs of which every batch is hashed, while a producer is killed every second; and tests that take
 #                   minutes, of which `make test` has a short form; as root also hosts that are killed and cut off
+#   make cluster-demo   as root: four hosts on this machine, of which one is killed in mid-epoch (examples/cluster_demo.py)
 #   make bench      every benchmark, beside its peers; figures and charts in benchmarks/, the targets at the end. Wants a
 #                   machine that does nothing else, for twenty minutes
 #
@@ -21,7 +22,7 @@ BENCH_INSTALLED := $(VENV)/.bench-installed
 TEST_PROCESSES ?= 2
 BENCHMARKS := transport frame_cost fit epoch_boundary scaling startup memory targets
 
-.PHONY: demo test backends chaos bench lint types pytest clean help
+.PHONY: demo cluster-demo test backends chaos bench lint types pytest clean help
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -29,6 +30,9 @@ help:
 # TensorFlow reports at length what the machine has not got; level 2 leaves its errors.
 demo: $(INSTALLED)
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python examples/digits.py
+
+cluster-demo: $(INSTALLED)
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/cluster_demo.py
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m rayfeed.testing.chaos

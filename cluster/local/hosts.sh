@@ -9,6 +9,7 @@
 #   sudo cluster/local/hosts.sh mend 2
 #   sudo cluster/local/hosts.sh shape 1gbit      # every link, in both directions
 #   sudo cluster/local/hosts.sh unshape
+#   sudo cluster/local/hosts.sh delay 2          # milliseconds that every link takes, in each direction; 0 for none
 #   sudo cluster/local/hosts.sh address          # of the head, as RAY_ADDRESS wants it
 #   sudo cluster/local/hosts.sh down             # end all, and remove all that was made
 #
@@ -22,6 +23,7 @@ readonly NAME=${RAYFEED_HOSTS_NAME:-rayfeed}
 readonly NETWORK=${RAYFEED_HOSTS_NETWORK:-10.77.0}
 readonly CPUS=${RAYFEED_HOSTS_CPUS:-2}
 readonly STORE_MB=${RAYFEED_HOSTS_STORE_MB:-160}
+readonly DASHBOARD=${RAYFEED_HOSTS_DASHBOARD:-false} # true: jobs can be submitted from host 0, at http://127.0.0.1:8265
 readonly PORT=6379
 readonly READY_S=120
 readonly BRIDGE="${NAME}-bridge"
@@ -74,7 +76,7 @@ plug() { # a new host into the bridge
 host_script() {
     local role=(--address="$(address_of 0):$PORT")
     if (($1 == 0)); then
-        role=(--head --port="$PORT" --include-dashboard=false)
+        role=(--head --port="$PORT" --include-dashboard="$DASHBOARD" --dashboard-host=127.0.0.1)
     fi
     cat << SCRIPT
 set -e
@@ -179,8 +181,40 @@ unshape() {
     done
 }
 
+delay() {
+    local number relay pairs=()
+    relay=$(cat "$FOLDER/relay" 2> /dev/null || true)
+    if [[ -n $relay ]]; then
+        kill "$relay" 2> /dev/null || true
+        rm "$FOLDER/relay"
+    fi
+    for number in $(hosts); do
+        ip -n "$BRIDGE" link delete "far$number" 2> /dev/null || true # there was no delay
+        ip -n "$BRIDGE" link set "port$number" master br0
+    done
+    [[ $1 != 0 ]] || return 0
+    for number in $(hosts); do # host - port - relay - far - near - bridge
+        ip -n "$BRIDGE" link set "port$number" nomaster
+        ip -n "$BRIDGE" link add "far$number" type veth peer name "near$number"
+        ip -n "$BRIDGE" link set "near$number" master br0 up
+        ip -n "$BRIDGE" link set "far$number" up
+        pairs+=("port$number:far$number")
+    done
+    : > "$FOLDER/relay.log"
+    setsid ip netns exec "$BRIDGE" python3 "$ROOT/cluster/local/delay.py" "$1" "${pairs[@]}" \
+        > "$FOLDER/relay.log" 2>&1 < /dev/null &
+    echo $! > "$FOLDER/relay"
+    until grep -q ready "$FOLDER/relay.log"; do
+        kill -0 "$(cat "$FOLDER/relay")" 2> /dev/null || fail "the links' delay did not start: $(cat "$FOLDER/relay.log")"
+        sleep 0.05
+    done
+}
+
 down() {
     local number
+    if [[ -e $FOLDER/relay ]]; then
+        delay 0
+    fi
     for number in $(hosts); do
         end "$number"
         ip netns delete "$NAME-$number" 2> /dev/null || true # an 'up' that failed may not have made it
@@ -208,6 +242,7 @@ case "${1:-}" in
     mend) ip -n "$BRIDGE" link set "port$2" up ;;
     shape) shape "${2:?a rate such as 1gbit}" ;;
     unshape) unshape ;;
+    delay) delay "${2:?milliseconds}" ;;
     address) echo "$(address_of 0):$PORT" ;;
     down) down ;;
     *)

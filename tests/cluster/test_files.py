@@ -13,7 +13,7 @@ TESTED_BY = {
     "images/Dockerfile": "tests/cluster/test_files.py",
     "images/Dockerfile.dockerignore": "tests/cluster/test_files.py",
     "slurm/*": "tests/cluster/test_files.py",
-    "local/hosts.sh": "tests/nodes/test_hosts.py",
+    "local/*": "tests/nodes/test_hosts.py",
     "vm/*.yaml": "tests/cluster/test_vm.py",
     "vm/spot_watch.py": "tests/cluster/test_spot_watch.py",
     "k8s/base/*": "tests/cluster/test_k8s.py",

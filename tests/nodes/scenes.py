@@ -71,8 +71,8 @@ def nodes_of(feed):
     return sorted(process.node_id for process in feed.processes())
 
 
-def read(nodes, *happenings):
-    """One pass, in which things happen to the node that has the first producer."""
+def read(nodes, *happenings, replaced_s=0.0):
+    """One pass, in which things happen to the node that has the first producer; replacements may come so much later."""
     options = rayfeed.ProducerOptions(num_cpus=1)
     numbers, gaps = [], []
     with rayfeed.Feed(Slow(LENGTH, size=SIZE), WORKERS, use_multiprocessing=True, producers=options) as feed:
@@ -87,6 +87,9 @@ def read(nodes, *happenings):
                 happen, *happenings = happenings
                 happen(gone)
             asked = time.perf_counter()
+        deadline = time.monotonic() + replaced_s
+        while len(feed.processes()) < WORKERS and time.monotonic() < deadline:
+            time.sleep(0.05)  # polls what another thread is told
         after = nodes_of(feed)
         stats = feed.stats()
     return {
@@ -117,7 +120,7 @@ def main():
     with nodes_of_a_cluster(3) as nodes:
         found = {
             "cut off": read(nodes, send(signal.SIGSTOP), send(signal.SIGCONT)),
-            "drained": read(nodes, drain_node),
+            "drained": read(nodes, drain_node, replaced_s=10),
             "killed": read(nodes, send(signal.SIGKILL)),
         }
     sys.stdout.write(json.dumps(found) + "\n")
