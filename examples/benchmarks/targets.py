@@ -16,6 +16,7 @@ NAMES = (
     "producer_memory",
     "memory",
     "control_cost",
+    "network",
 )
 
 
