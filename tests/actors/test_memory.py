@@ -2,7 +2,6 @@
 
 import gc
 
-import keras
 import numpy as np
 import pytest
 
@@ -15,8 +14,8 @@ BATCH_BYTES = 96.0
 """By how much a process may grow with each batch. A record that is kept of each takes more; what allocators hold back
 is some 50 in the first tens of thousands of batches, and nothing later."""
 
-STEP_BYTES = 400.0
-"""The same for a step of a training, of which there are fewer, with what Keras itself takes."""
+LARGE = 300_000
+"""Items of 16 bytes in a batch of which not one must be left."""
 
 
 def slope(samples):
@@ -42,30 +41,6 @@ def test_neither_consumer_nor_producers_grow_with_the_batches():
     assert max(slopes.values()) < BATCH_BYTES, f"bytes a batch by process: {slopes}"
 
 
-class Weighed(keras.callbacks.Callback):
-    """Notes the memory of the process that trains."""
-
-    def __init__(self):
-        super().__init__()
-        self.samples = []
-        self.count = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.count += 1
-        if self.count >= 1000 and self.count % 100 == 0:
-            self.samples.append((self.count, private_bytes()))
-
-
-@pytest.mark.usefixtures("shared_trainer")
-def test_the_trainer_does_not_grow_with_the_steps():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    weighed = Weighed()
-    rayfeed.fit_generator(model, Numbered(1000), epochs=4, verbose=0, max_queue_size=100, callbacks=[weighed])
-    assert len(weighed.samples) == 31
-    assert slope(weighed.samples) < STEP_BYTES
-
-
 class LoopError(Exception):
     pass
 
@@ -79,7 +54,7 @@ def fail():
 
 
 def fail_in_the_loop():
-    with rayfeed.Feed(Numbered(9, size=30_000), copy=True) as feed:
+    with rayfeed.Feed(Numbered(9, size=LARGE), copy=True) as feed:
         for one in feed:
             if number_of(one) == 2:
                 raise LoopError
@@ -90,30 +65,31 @@ def use(number):
     if number % 5 == 0:
         rayfeed.Feed(Numbered(5))
     elif number % 5 == 1:
-        reader = iter(rayfeed.Feed(Numbered(9, size=30_000)))
+        reader = iter(rayfeed.Feed(Numbered(9, size=LARGE)))
         assert number_of(next(reader)) == 0
     elif number % 5 == 2:
-        with pytest.raises(SourceError), rayfeed.Feed(Numbered(9, size=30_000, at={3: fail})) as feed:
+        with pytest.raises(SourceError), rayfeed.Feed(Numbered(9, size=LARGE, at={3: fail})) as feed:
             list(feed)
     elif number % 5 == 3:
         with pytest.raises(LoopError):
             fail_in_the_loop()
     else:
-        with rayfeed.Feed(Numbered(9, size=30_000)) as feed:
+        with rayfeed.Feed(Numbered(9, size=LARGE)) as feed:
             assert len(list(feed)) == 9
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("count", [20, pytest.param(50, marks=pytest.mark.long)])
 def test_feeds_opened_and_left_in_every_way_leave_nothing(count):
-    samples = []
+    taken = []
     for number in range(count):
         use(number)
         if number % 5 == 4:
             gc.collect()
-            samples.append((number, private_bytes()))
-    # The fourth part of one batch: what Ray keeps of an actor, some tens of kilobytes, is less.
-    assert slope(samples[1:]) < 30_000 * 16 / 4, f"memory after every fifth feed: {samples}"
+            taken.append(private_bytes())
+    # Half a batch that one of the five ways leaves behind. Allocators take or give back up to a megabyte at any time,
+    # and Ray keeps some tens of kilobytes of an actor: hence large batches, and the median.
+    assert np.median(np.diff(taken)) < LARGE * 16 / 2, f"memory after every fifth feed: {taken}"
 
 
 def test_passes_in_a_loop_leave_no_memory():
