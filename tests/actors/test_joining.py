@@ -63,3 +63,52 @@ def test_a_ray_that_is_initialized_is_used_as_it_is(address):
     ensure_ray()
     assert ray.get_runtime_context().gcs_address == address
     assert ray.cluster_resources()["CPU"] == NUM_CPUS
+
+
+REFUSED = """
+import sys
+import ray
+import rayfeed
+from rayfeed.errors import OptionError
+from tests.sources import Numbered, numbers_of
+
+try:
+    rayfeed.Feed(Numbered(5), workers=2)
+except OptionError as error:
+    print(error)
+with rayfeed.Feed(Numbered(5), workers=0) as feed:
+    assert numbers_of(feed) == [0, 1, 2, 3, 4]
+"""
+
+WAY_OUT = "\n  Run the script in the cluster: `ray job submit --working-dir . -- python train.py`"
+
+
+def test_an_address_of_ray_client_is_refused_before_anything_is_joined():
+    said = assert_runs(REFUSED + "assert not ray.is_initialized()", RAY_ADDRESS="ray://127.0.0.1:10001")
+    assert said.startswith("RAY_ADDRESS is ray://127.0.0.1:10001: over Ray Client this process has no object store")
+    assert WAY_OUT in said
+
+
+CLIENT = """
+import socket
+import ray.util.client.server.server as server_module
+from ray._private.client_mode_hook import disable_client_hook
+from ray.util.client import ray as client
+with socket.socket() as unused:
+    unused.bind(("127.0.0.1", 0))
+    port = unused.getsockname()[1]
+def connect(job_config=None, **arguments):
+    import ray
+    with disable_client_hook():
+        return ray.init(sys.argv[1], job_config=job_config, log_to_driver=False, **arguments)
+import sys
+server = server_module.serve("127.0.0.1", port, ray_connect_handler=connect)
+client._inside_client_test = True
+client.connect(f"127.0.0.1:{port}")
+"""
+
+
+def test_a_process_that_joined_as_a_client_is_told_where_to_run(address):
+    said = assert_runs(CLIENT + REFUSED + "client.disconnect()\nserver.stop(0)", address)
+    assert said.startswith("ray.init joined its cluster as a client (ray://...): over Ray Client this process has no")
+    assert WAY_OUT in said

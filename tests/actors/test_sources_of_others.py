@@ -97,8 +97,10 @@ def py_dataset(base, **members):
     return type("Own", (base,), body)(6)
 
 
-@pytest.mark.parametrize("form", ["len", "num_batches"])
-@pytest.mark.parametrize(("workers", "use_multiprocessing"), WORKERS)
+@pytest.mark.parametrize(
+    ("form", "workers", "use_multiprocessing"),
+    [("len", 0, False), ("num_batches", 0, False), ("len", 2, False), ("num_batches", 2, True)],
+)
 def test_a_py_dataset_needs_no_constructor_of_its_base_and_may_say_its_length_either_way(
     form, workers, use_multiprocessing
 ):

@@ -53,10 +53,16 @@ def with_both_hooks(log):
 def test_on_epoch_begin_runs_once_before_each_pass_and_on_epoch_end_once_after_it(feed, echo, log):
     run = trained(echo, with_both_hooks(log), epochs=3, shuffle=False, **feed)
     assert run.epochs == [[100, 101, 102, 103], [210, 211, 212, 213], [320, 321, 322, 323]]
-    expected = []
-    for place in range(3):
-        expected += [f"begin {place} {place}", *[f"batch {place + 1} {place}"] * 4, f"end {place + 1} {place}"]
-    assert log.lines() == expected
+    lines = log.lines()
+    hooks = [[f"begin {place} {place}", f"end {place + 1} {place}"] for place in range(3)]
+    assert [line for line in lines if not line.startswith("batch")] == [hook for both in hooks for hook in both]
+    for place, (begin, end) in enumerate(hooks):
+        made = [number for number, line in enumerate(lines) if line == f"batch {place + 1} {place}"]
+        # A producer that is slow to import Keras makes what others have made already, and nobody takes it.
+        assert len(made) >= 4
+        assert lines.index(begin) < made[0]
+        assert made[3] < lines.index(end)
+    assert {line for line in lines if line.startswith("batch")} == {"batch 1 0", "batch 2 1", "batch 3 2"}
 
 
 @line("C7 begin")
