@@ -14,6 +14,9 @@ from typing import Any, Literal, get_args
 
 from rayfeed.errors import OptionError
 
+Compression = Literal["auto", "lz4", "zstd"]
+"""How frames are compressed that go from one machine to another."""
+
 OnGeneratorLoss = Literal["restart", "drop", "error"]
 """What becomes of a generator's copy whose producer is lost."""
 
@@ -40,6 +43,10 @@ class ProducerOptions:
             "restart": the replacement runs the copy from its beginning, so that batches may come again; a warning says
             so. "drop": the other copies go on without it, with a warning; the last one's loss is an error. "error": an
             error. A Sequence's batches are made again elsewhere, and none of this is needed.
+        compression: Of frames that go to another machine, by Arrow: "lz4" (fast), "zstd" (smaller), or "auto", which
+            measures the link, the batches and both codecs, and compresses where that brings more batches; a codec that
+            makes none smaller is not used. Such batches are in the consumer's own memory instead of the object store's.
+            None, and between processes of one machine: not compressed.
     """
 
     num_cpus: float | None = None
@@ -52,6 +59,7 @@ class ProducerOptions:
     start_timeout_s: float = 300.0
     batch_timeout_s: float = 60.0
     on_generator_loss: OnGeneratorLoss = "restart"
+    compression: Compression | None = None
 
     def __post_init__(self) -> None:
         check_number("ProducerOptions.num_cpus", self.num_cpus, least=0, or_none=True)
@@ -63,6 +71,10 @@ class ProducerOptions:
             raise OptionError(
                 'ProducerOptions.on_generator_loss must be "restart", "drop" or "error", got '
                 f"{self.on_generator_loss!r}."
+            )
+        if self.compression is not None and self.compression not in get_args(Compression):
+            raise OptionError(
+                f'ProducerOptions.compression must be "auto", "lz4", "zstd" or None, got {self.compression!r}.'
             )
         _check_mappings("ProducerOptions", self)
 

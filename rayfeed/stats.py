@@ -17,6 +17,7 @@ class FeedStats:
         batches: Batches delivered to the consumer.
         bytes: Bytes of their arrays.
         frames: Frames they came in (0 when the source runs in line).
+        frame_bytes: Bytes of all frames that came: fewer than `bytes` where they are compressed.
         wait_s: Seconds the consumer waited for a batch, the first one included.
         first_wait_s: Seconds of `wait_s` before the first batch: starting producers, opening the source, making one.
         run_s: Seconds from opening the stream to now, or to its end.
@@ -32,6 +33,7 @@ class FeedStats:
     batches: int = 0
     bytes: int = 0
     frames: int = 0
+    frame_bytes: int = 0
     wait_s: float = 0.0
     first_wait_s: float = 0.0
     run_s: float = 0.0

@@ -187,10 +187,10 @@ def on_host(host, *command, **options):
 
 
 class Reader:
-    """A contender on host 0, and what it needs on the others."""
+    """A contender on host 0, and what it needs on the others; `file` is the benchmark it belongs to."""
 
-    def __init__(self, name, num_bytes):
-        script = [sys.executable, HERE]
+    def __init__(self, name, num_bytes, file=HERE):
+        script = [sys.executable, file]
         self.name = name
         self.processes = [on_host(0, *script, "read", name, num_bytes, stdin=subprocess.PIPE)]
         if name == "zmq":

@@ -17,6 +17,7 @@ NAMES = (
     "memory",
     "control_cost",
     "network",
+    "compression",
 )
 
 

@@ -19,9 +19,11 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
+
+from rayfeed.errors import BatchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,8 @@ ALIGNMENT_BYTES = 64
 
 SMALLEST_BUFFER_BYTES = 2048
 """From this size on Ray aligns a buffer to 64 bytes; smaller payloads are padded to it."""
+
+DAMAGED = "It was damaged, or written by another version of rayfeed: use the same version on all nodes."
 
 MOST_AXES = 32
 """Of any array, in NumPy 1; 64 in NumPy 2."""
@@ -61,12 +65,15 @@ class Column:
         forms: The different forms found, at least one.
         which: For each batch the place of its form in `forms`; empty when there is only one.
         arrays: Arrow arrays of the dtype's type, or of ``uint8`` where Arrow has none: one per batch ("own") or one.
+            Of compressed bytes, as ``uint8``, where the frame has a codec.
+        sizes: Bytes of each before it was compressed; empty where none was.
     """
 
     layout: Literal["own", "joined"]
     forms: tuple[Form, ...]
     which: tuple[int, ...]
     arrays: tuple[Any, ...]
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,12 +87,14 @@ class Frame:
         num_batches: At least 1.
         lengths: Samples of each batch; one number when all are equal.
         columns: One per array, in the order of `Structure.names`.
+        codec: By which the columns are compressed; empty where they are not.
     """
 
     schema_json: bytes
     num_batches: int
     lengths: tuple[int, ...]
     columns: tuple[Column, ...]
+    codec: str = ""
 
     @property
     def num_bytes(self) -> int:
@@ -93,7 +102,8 @@ class Frame:
         return sum(array.get_total_buffer_size() for column in self.columns for array in column.arrays)
 
     def __repr__(self) -> str:
-        return f"Frame({self.num_batches} batches, {self.num_bytes:,} bytes)"
+        codec = f", {self.codec}" if self.codec else ""
+        return f"Frame({self.num_batches} batches, {self.num_bytes:,} bytes{codec})"
 
 
 def aligned(num_bytes: int) -> int:
@@ -139,3 +149,14 @@ def dense(array: np.ndarray, *, copy: bool = False) -> np.ndarray:
     if array.nbytes:
         as_raw_items(copied)[...] = as_raw_items(array)
     return copied
+
+
+def require(condition: object, otherwise: str, name: str = "") -> None:
+    """`refuse` unless the condition holds."""
+    if not condition:
+        refuse(otherwise, name)
+
+
+def refuse(why: str, name: str) -> NoReturn:
+    """Raise `BatchError`: a frame is not what a producer wrote."""
+    raise BatchError(f"a frame contradicts itself: {name + ': ' if name else ''}{why}.\n  {DAMAGED}")

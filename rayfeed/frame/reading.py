@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,21 @@ import pyarrow as pa
 from rayfeed.batch import Batch, unflatten
 from rayfeed.errors import BatchError, InternalError
 from rayfeed.frame import dtypes
-from rayfeed.frame.layout import ALIGNMENT_BYTES, Column, Form, Frame, aligned, dense, offsets, rows
+from rayfeed.frame.compression import decompress
+from rayfeed.frame.layout import (
+    ALIGNMENT_BYTES,
+    DAMAGED,
+    Column,
+    Form,
+    Frame,
+    aligned,
+    dense,
+    offsets,
+    refuse,
+    require,
+    rows,
+)
 from rayfeed.frame.schema import FrameSchema
-
-DAMAGED = "It was damaged, or written by another version of rayfeed: use the same version on all nodes."
 
 Layout = tuple[str, tuple[Form, ...], tuple[int, ...]]
 """A `Column` without its Arrow arrays."""
@@ -43,10 +54,10 @@ class _ColumnPlan:
 
     def __init__(self, name: str, description: str, layout: Layout, lengths: tuple[int, ...], num_batches: int) -> None:
         how, forms, which = layout
-        _require(len(which) in (0, num_batches), f"{len(which)} of {num_batches} batches have a form", name)
-        _require(len(forms) == 1 or (forms and which), f"its {len(forms)} forms belong to no batch", name)
-        _require(all(type(place) is int and 0 <= place < len(forms) for place in which), "a form is missing", name)
-        _require(how in ("joined", "own"), f"its layout is {how!r}", name)
+        require(len(which) in (0, num_batches), f"{len(which)} of {num_batches} batches have a form", name)
+        require(len(forms) == 1 or (forms and which), f"its {len(forms)} forms belong to no batch", name)
+        require(all(type(place) is int and 0 <= place < len(forms) for place in which), "a form is missing", name)
+        require(how in ("joined", "own"), f"its layout is {how!r}", name)
         self.name, self.is_joined = name, how == "joined"
         self.num_arrays = 1 if self.is_joined else num_batches
         self.dtypes = [_form_dtype(name, description, form) for form in forms]
@@ -93,11 +104,11 @@ class _FramePlan:
 
     def __init__(self, schema: FrameSchema, num_batches: int, lengths: tuple[int, ...], layouts: Layouts) -> None:
         self.schema, self.num_batches = schema, num_batches
-        _require(type(num_batches) is int and num_batches >= 1, f"it has {num_batches!r} batches")
-        _require(len(lengths) in (1, num_batches), f"{len(lengths)} of its batches have a length")
-        _require(all(type(length) is int and length >= 0 for length in lengths), "a length is not a natural number")
+        require(type(num_batches) is int and num_batches >= 1, f"it has {num_batches!r} batches")
+        require(len(lengths) in (1, num_batches), f"{len(lengths)} of its batches have a length")
+        require(all(type(length) is int and length >= 0 for length in lengths), "a length is not a natural number")
         names = schema.names
-        _require(len(layouts) == len(names), f"it has {len(layouts)} columns for {len(names)} arrays")
+        require(len(layouts) == len(names), f"it has {len(layouts)} columns for {len(names)} arrays")
         self.columns = [
             _ColumnPlan(name, description, layout, lengths, num_batches)
             for name, description, layout in zip(names, schema.dtypes, layouts, strict=True)
@@ -114,18 +125,15 @@ class _ColumnReader:
 
     def __init__(self, plan: _ColumnPlan, column: Column) -> None:
         arrays = column.arrays
-        _require(len(arrays) == plan.num_arrays, f"it has {len(arrays)} Arrow arrays, not {plan.num_arrays}", plan.name)
+        require(len(arrays) == plan.num_arrays, f"it has {len(arrays)} Arrow arrays, not {plan.num_arrays}", plan.name)
         self._plan = plan
         self.buffers = [_data_buffer(plan.name, array, plan.arrow_type) for array in arrays]
         self._views = [memoryview(buffer).toreadonly() for buffer in self.buffers]
         for (index, end), view in zip(plan.ends, self._views, strict=True):
             if end > len(view):
-                _refuse(f"batch {index} ends at byte {end} of a buffer of {len(view)}", plan.name)
+                refuse(f"batch {index} ends at byte {end} of a buffer of {len(view)}", plan.name)
         num_batches = plan.ends[-1][0] + 1
         self._rows = rows(self._views[0], num_batches, plan.shape(0), plan.dtypes[0]) if plan.is_uniform else None
-
-    def num_bytes(self, index: int) -> int:
-        return self._plan.num_bytes or self._plan.size(index)
 
     def shape(self, index: int) -> tuple[int, ...]:
         return self._plan.shape(index)
@@ -164,6 +172,8 @@ class FrameReader:
         num_batches: Valid indices are 0 to ``num_batches - 1``.
     """
 
+    # A compressed frame is made whole when its first batch is asked for: until then it waits small.
+
     def __init__(self, frame: Frame) -> None:
         layouts = tuple([(column.layout, column.forms, column.which) for column in frame.columns])
         try:
@@ -172,9 +182,23 @@ class FrameReader:
             raise BatchError(f"a frame contradicts itself: its layout is {layouts!r}.\n  {DAMAGED}") from error
         self.schema: FrameSchema = plan.schema
         self.num_batches: int = plan.num_batches
-        self._columns = [
-            _ColumnReader(of_one, column) for of_one, column in zip(plan.columns, frame.columns, strict=True)
-        ]
+        self._plans = plan.columns
+        self._codec = frame.codec
+        self._compressed = frame.columns if frame.codec else None
+        self._read = [] if frame.codec else self._readers(frame.columns)
+
+    def _readers(self, columns: tuple[Column, ...]) -> list[_ColumnReader]:
+        return [_ColumnReader(plan, column) for plan, column in zip(self._plans, columns, strict=True)]
+
+    @property
+    def _columns(self) -> list[_ColumnReader]:
+        if self._compressed is not None:
+            whole = [
+                decompress(plan.name, column, self._codec, [end for _, end in plan.ends], plan.arrow_type)
+                for plan, column in zip(self._plans, self._compressed, strict=True)
+            ]
+            self._read, self._compressed = self._readers(tuple(whole)), None
+        return self._read
 
     def arrays(self, index: int) -> list[np.ndarray]:
         """The arrays of one batch in the order of `Structure.names`: read-only, C-ordered views of the frame."""
@@ -192,13 +216,18 @@ class FrameReader:
         return unflatten(self.schema.structure, [dense(array, copy=True) for array in arrays] if copy else arrays)
 
     def memory(self) -> tuple[int, list[weakref.ref[Any]]]:
-        """Bytes of the frame's buffers, and weak references that live as long as something uses a view of one."""
+        """Bytes that the frame has in the store, and weak references that live as long as something uses a view of one.
+
+        Of a compressed one there are none: its batches are in the process' own memory.
+        """
+        if self._codec:
+            return 0, []
         buffers = [buffer for column in self._columns for buffer in column.buffers]
         return sum(buffer.size for buffer in buffers), [weakref.ref(buffer) for buffer in buffers]
 
     def num_bytes(self, index: int) -> int:
         """Bytes of one batch's arrays."""
-        return sum(column.num_bytes(index) for column in self._columns)
+        return sum(plan.num_bytes or plan.size(index) for plan in self._plans)
 
     def arrow(self, index: int, column: int) -> Any:
         """One array, flat and C-ordered, as a ``pa.Array`` whose ``__dlpack__()`` can be handed out.
@@ -226,29 +255,20 @@ class FrameReader:
 
 def _form_dtype(name: str, description: str, form: Form) -> np.dtype[Any]:
     inner, itemsize = form
-    _require(all(type(axis) is int and axis >= 0 for axis in (*inner, itemsize)), f"it has the form {form!r}", name)
+    require(all(type(axis) is int and axis >= 0 for axis in (*inner, itemsize)), f"it has the form {form!r}", name)
     dtype = dtypes.build(description, itemsize if dtypes.is_string(description) else 0)
-    _require(dtype.itemsize == itemsize, f"its items have {itemsize} bytes, those of {dtype} {dtype.itemsize}", name)
+    require(dtype.itemsize == itemsize, f"its items have {itemsize} bytes, those of {dtype} {dtype.itemsize}", name)
     return dtype
 
 
 def _data_buffer(name: str, array: Any, arrow_type: Any) -> Any:
     is_array = isinstance(array, pa.Array)
     if not is_array or array.type != arrow_type:
-        _refuse(f"it holds {array.type if is_array else type(array).__name__}, not {arrow_type}", name)
+        refuse(f"it holds {array.type if is_array else type(array).__name__}, not {arrow_type}", name)
     validity, data = array.buffers()
     if validity is not None or array.offset:
-        _refuse("its Arrow array has nulls or an offset", name)
+        refuse("its Arrow array has nulls or an offset", name)
     size, held = len(array) * arrow_type.byte_width, data.size if data is not None else -1
     if size > held:
-        _refuse(f"its Arrow array has {size} bytes in a buffer of {held}", name)
+        refuse(f"its Arrow array has {size} bytes in a buffer of {held}", name)
     return data
-
-
-def _require(condition: object, otherwise: str, name: str = "") -> None:
-    if not condition:
-        _refuse(otherwise, name)
-
-
-def _refuse(why: str, name: str) -> NoReturn:
-    raise BatchError(f"a frame contradicts itself: {name + ': ' if name else ''}{why}.\n  {DAMAGED}")

@@ -10,14 +10,19 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import ray
 
+from rayfeed.producer.compressor import Compressor
 from rayfeed.producer.heap import keep_freed_memory
 from rayfeed.producer.loading import received
 from rayfeed.producer.maker import Maker
 from rayfeed.producer.messages import Answer, Opened, OutOfTurn, SourceRecord, Ticket, to_result
+
+if TYPE_CHECKING:
+    from rayfeed.options import Compression
 
 IDLE_TIMEOUT_S = 0.5
 """How long a producer that is ended may take to finish the batch in its hands; longer user code is cut off."""
@@ -30,16 +35,28 @@ class Producer:
         worker: Its number in the pool, from 0; a replacement has the number of the one it replaces.
         hides_gpus: Whether user code shall see no GPU.
         num_threads: Threads of the group "data".
+        compression: Of frames that leave this node; None for none.
+        consumer: The node they go to.
     """
 
-    def __init__(self, worker: int, hides_gpus: bool, num_threads: int) -> None:  # noqa: FBT001 - Ray's call
+    def __init__(
+        self,
+        worker: int,
+        hides_gpus: bool,  # noqa: FBT001 - Ray's call
+        num_threads: int,
+        compression: Compression | None,
+        consumer: str,
+    ) -> None:
         # An actor without GPUs still sees the node's; a framework imported by user code would claim memory on them.
         if hides_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         keep_freed_memory()
         self._node = ray.util.get_node_ip_address()
         self._worker = worker
-        self._maker = Maker(worker, f"node {self._node}, pid {os.getpid()}", num_threads)
+        self._node_id = ray.get_runtime_context().get_node_id()
+        leaves = self._node_id != consumer
+        self._compressor = Compressor(compression, num_threads) if compression is not None and leaves else None
+        self._maker = Maker(worker, f"node {self._node}, pid {os.getpid()}", num_threads, self._compressor)
         self._told: dict[int, tuple[SourceRecord, tuple[Any]]] = {}  # by stream: its source, newest version
         self._held = threading.Event()
         self._idle = threading.Barrier(num_threads)
@@ -50,7 +67,18 @@ class Producer:
     @ray.method(concurrency_group="control")
     def open(self) -> Opened:
         """Tell that the process is up. Called once, by the pool, before any ticket."""
-        return Opened(self._node, ray.get_runtime_context().get_node_id(), os.getpid())
+        return Opened(self._node, self._node_id, os.getpid())
+
+    @ray.method(concurrency_group="control")
+    def probe(self, num_bytes: int) -> Any:
+        """So many bytes, by which the pool measures the link. Called for one producer of each node."""
+        return np.zeros(num_bytes, np.uint8)
+
+    @ray.method(concurrency_group="control")
+    def link(self, bytes_per_s: float) -> None:
+        """Tell what this producer may count on of the link to the consumer. Called by the pool when that changes."""
+        if self._compressor is not None:
+            self._compressor.link = bytes_per_s
 
     @ray.method(concurrency_group="control")
     def hold(self) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 from rayfeed.errors import InternalError
 from rayfeed.frame.codec import encode
 from rayfeed.frame.inspector import Inspector
+from rayfeed.producer.compressor import Compressor
 from rayfeed.producer.messages import Answer, Ended, Made, OutOfTurn, Raised, Run, SourceRecord, Ticket
 from rayfeed.producer.twins import NUM_COMPARED, digest
 from rayfeed.source.failure import Failure
@@ -120,13 +121,15 @@ class Maker:
         worker: This producer's number.
         place: Its node and process for messages: ``"node 10.0.4.17, pid 8812"``.
         num_threads: Threads that may call `make` at once.
+        compressor: Of the frames; None for none.
     """
 
     NUM_NEWEST: ClassVar[int] = 2
     """A generator's answers that are kept, since they may not arrive: as many as it may be asked for at once."""
 
-    def __init__(self, worker: int, place: str, num_threads: int = 1) -> None:
+    def __init__(self, worker: int, place: str, num_threads: int = 1, compressor: Compressor | None = None) -> None:
         self.worker = worker
+        self._compressor = compressor
         self._shared = SharedStreams() if num_threads > 1 else None
         self.place = place
         self._opened: dict[int, _Opened] = {}
@@ -207,6 +210,8 @@ class Maker:
         started = time.perf_counter()
         schema = opened.inspector.schema if opened is not None else None
         frame = encode(flats, schema) if schema is not None and flats else None
+        if frame is not None and self._compressor is not None:
+            frame = self._compressor.pack(frame, time.perf_counter() - begun)
         ended_at = time.perf_counter()
         asked = opened.asked if opened is not None else False
         run = Run(frame, len(flats), produce_s, ended_at - started, asked, ended_at - begun, drawn, tuple(digests))

@@ -26,6 +26,7 @@ from rayfeed.options import ProducerOptions
 from rayfeed.producer.actor import IDLE_TIMEOUT_S, Producer
 from rayfeed.producer.cluster import BIRTH_S, connection, draining_nodes
 from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
+from rayfeed.producer.links import Links
 from rayfeed.producer.member import Member, State
 from rayfeed.producer.messages import Opened, SourceRecord, Ticket, from_result
 from rayfeed.producer.placement import Claim, Patience, describe_free, no_environment
@@ -74,6 +75,7 @@ class Pool:
         self._rests = False
         self._patience = Patience(claim, "ProducerOptions", options.start_timeout_s)
         self._spread = Spread(claim, self._node_id)
+        self._links = Links(self._node_id)
         self._hides_gpus = not claim.sets("CUDA_VISIBLE_DEVICES")
         self._members = [Member(worker, Restarts(options.max_restarts)) for worker in range(num_producers)]
         settings: dict[str, Any] = {
@@ -221,10 +223,12 @@ class Pool:
         for member in self._members:
             if member.was_not_heard():
                 member.open(self._post)
-        any_works = any(member.state is State.WORKING for member in self._members)
+        working = [member for member in self._members if member.state is State.WORKING]
+        if self._options.compression == "auto":
+            self._links.look(working)
         waiting = [(member, time.monotonic() - member.since) for member in self._waiting()]
         for member, waited_s in waiting:
-            is_needed = not any_works or member.worker in needed
+            is_needed = not working or member.worker in needed
             if is_needed and waited_s > self._options.start_timeout_s:
                 raise PlacementError(
                     f"producer {member.worker} found no place in {waited_s:.0f} s: each of {len(self._members)} claims "
@@ -289,7 +293,7 @@ class Pool:
 
     def rest(self) -> None:
         """Let the producers that work finish the batches in their hands, where that takes no longer than a moment."""
-        idle = []
+        idle = self._links.under_way()
         for member in self._members:
             if member.state is State.WORKING and not self._rests:
                 member.actor.rest.remote()
@@ -321,5 +325,7 @@ class Pool:
             other.node_id for other in self._members if other.actor is not None and other.node_id is not None
         )
         node_id, options = self._spread.choose(taken, member.node_id)
-        actor = self._actor_class.options(**options).remote(member.worker, self._hides_gpus, self.num_threads)
+        actor = self._actor_class.options(**options).remote(
+            member.worker, self._hides_gpus, self.num_threads, self._options.compression, self._node_id
+        )
         member.launch(actor, node_id, self._post)

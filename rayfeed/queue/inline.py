@@ -18,9 +18,10 @@ from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import Opened, SourceRecord
 from rayfeed.queue.canonical import begin_pass, end_pass, replay_pass
 from rayfeed.queue.lane_window import LanePlan
+from rayfeed.queue.meter import Meter
 from rayfeed.queue.position import START
 from rayfeed.queue.sequence_window import SequencePlan
-from rayfeed.queue.stream import Delivered, Item, Meter
+from rayfeed.queue.stream import Delivered, Item
 from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 from rayfeed.source.seeding import batch_rng, lane_rng, pass_order, seeded
 from rayfeed.source.stream import GeneratorSource, SequenceSource, open_source
@@ -91,7 +92,7 @@ class InlineStream:
         if item is None:
             return StreamEnded()
         if isinstance(item, Delivered):
-            self._meter.delivered(item)
+            self._meter.delivered(item.reader.num_bytes(item.place))
         return item
 
     def peek(self) -> None:

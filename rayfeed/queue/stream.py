@@ -20,6 +20,7 @@ from rayfeed.frame.reading import FrameReader
 from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import Opened, Run, SourceRecord, Ticket
 from rayfeed.queue.canonical import CanonicalCopy
+from rayfeed.queue.meter import Meter, Waiting
 from rayfeed.queue.notices import Notices
 from rayfeed.queue.room import Held, check_batch
 from rayfeed.queue.travel import callers_level
@@ -78,28 +79,6 @@ Item = Delivered | PassEnded | PassBegun | StreamEnded
 
 
 @dataclass
-class Waiting:
-    """How long the consumer has waited. Its thread writes, the conductor's reads."""
-
-    past_s: float = 0.0
-    since: float | None = None
-
-    def begin(self, now: float) -> None:
-        """The consumer begins to wait."""
-        self.since = now
-
-    def end(self, now: float) -> None:
-        """It waits no more."""
-        since, self.since = self.since, None
-        self.past_s += now - (since if since is not None else now)
-
-    def total_s(self) -> float:
-        """All of it, also of a wait that goes on."""
-        since = self.since
-        return self.past_s + (time.perf_counter() - since if since is not None else 0.0)
-
-
-@dataclass
 class StreamState:
     """What the conductor keeps of one stream; only its thread uses it, but for `out`, which is a queue."""
 
@@ -112,6 +91,7 @@ class StreamState:
     started: bool = False
     schema: FrameSchema | None = None
     num_frames: int = 0
+    frame_bytes: int = 0
     produce_s: float = 0.0
     encode_s: float = 0.0
     waiting: Waiting = field(default_factory=Waiting)
@@ -152,7 +132,9 @@ class StreamState:
 
     def note(self, ticket: Ticket, run: Run) -> None:
         """Count an answer; warn of what it says."""
-        self.num_frames += run.frame is not None
+        if run.frame is not None:
+            self.num_frames += 1
+            self.frame_bytes += run.frame.num_bytes
         self.produce_s += run.produce_s
         self.encode_s += run.encode_s
         for text in self.notices.hear(ticket, run):
@@ -185,30 +167,6 @@ class Stream(Protocol):
     def close(self) -> None:
         """End the stream; its producers may go on with others."""
         ...
-
-
-class Meter:
-    """The consumer's own figures: batches, bytes and waiting."""
-
-    def __init__(self) -> None:
-        self.opened = time.perf_counter()
-        self.batches = self.bytes = 0
-        self.wait_s = self.first_wait_s = 0.0
-
-    def waited(self, seconds: float) -> None:
-        """Count time without a batch."""
-        self.wait_s += seconds
-        if self.batches == 0:
-            self.first_wait_s += seconds
-
-    def delivered(self, item: Delivered) -> None:
-        """Count a batch."""
-        self.batches += 1
-        self.bytes += item.reader.num_bytes(item.place)
-
-    def run_s(self) -> float:
-        """Seconds since the stream was opened."""
-        return time.perf_counter() - self.opened
 
 
 class ProducedStream:
@@ -256,7 +214,7 @@ class ProducedStream:
             self._current = None
             self._conductor.consumed(self._state.number, current.stop - current.start)
         item = _delivered(current, place)
-        self._meter.delivered(item)
+        self._meter.delivered(item.reader.num_bytes(item.place))
         return item
 
     def peek(self) -> Delivered | None:
@@ -326,6 +284,7 @@ class ProducedStream:
             batches=meter.batches,
             bytes=meter.bytes,
             frames=state.num_frames,
+            frame_bytes=state.frame_bytes,
             wait_s=meter.wait_s,
             first_wait_s=meter.first_wait_s,
             run_s=meter.run_s(),

@@ -148,6 +148,20 @@ def test_links_may_have_a_latency_also_while_one_is_cut_and_a_feed_is_read_over_
     assert round_trip_ms() < 2
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("cluster_of_hosts")
+def test_a_slow_link_is_measured_and_its_frames_are_compressed():
+    hosts("shape", "100mbit")
+    done = run(SCRIPT, "exec", "0", "python", "-m", "tests.nodes.compressing", "on-host")
+    hosts("unshape")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    sys.stdout.write(f"{found}\n")
+    assert found["not compressed"]["MB a second"] < 12.5
+    assert found["auto"]["came"] < 0.6
+    assert found["auto"]["MB a second"] > 1.5 * found["not compressed"]["MB a second"]
+
+
 @pytest.mark.usefixtures("may_make_hosts")
 def test_the_demo_loses_a_host_in_mid_epoch_and_ends_well():
     before = namespaces()

@@ -58,6 +58,13 @@ def test_producers_are_spread_over_the_other_machines_while_these_have_room_and_
     assert 0 < placed["unequal"]["slow"] < 200 / 3 / 2, "less than half of an equal share"
 
 
+def test_frames_from_another_machine_are_compressed_where_that_was_asked_for_and_arrive_as_they_left():
+    found = run("compressing")
+    assert {found[name]["digest"] for name in ("zstd", "auto", "not compressed", "here")} == {found["wanted"]}
+    assert 0.4 < found["zstd"]["came"] < 0.6
+    assert found["here"]["came"] >= found["not compressed"]["came"] >= 1
+
+
 @pytest.mark.long
 def test_a_trainer_that_is_lost_with_its_node_goes_on_elsewhere_and_ends_as_if_nothing_had_been():
     trainer = run("training")

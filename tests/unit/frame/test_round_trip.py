@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from rayfeed.batch import flatten, unflatten
 from rayfeed.frame import FrameSchema, codec, conform, decode, encode
+from rayfeed.frame.compression import CODECS, compress
 
 PADDED = np.dtype({"names": ["a", "b"], "formats": ["u1", ">i4"], "offsets": [1, 4], "itemsize": 12})
 DTYPES = [
@@ -121,7 +122,8 @@ def test_every_stream_arrives_as_it_left(ship, monkeypatch, inline_bytes, batche
     # These arrays are tiny: without this, all would be padded, and none would keep its own memory.
     monkeypatch.setattr(codec, "SMALLEST_BUFFER_BYTES", 1)
     frame, taken = encoded(batches)
-    for reader in (decode(frame), decode(ship(frame)[0])):
+    compressed = [compress(frame, one) for one in CODECS]
+    for reader in map(decode, (frame, *compressed, *[ship(one)[0] for one in (frame, *compressed)])):
         assert reader.num_batches == len(batches)
         for index, (structure, wanted) in enumerate(taken):
             assert reader.schema.structure == structure
