@@ -4,7 +4,8 @@ Bytes, not actor arguments: Ray hands arguments over as read-only views, and a S
 place would fail. Beyond cloudpickle travel
 
 - a generator *object* that has not been started: its code, arguments and closure, called anew at the other end;
-- unlocked locks, as new locks: the usual ``threadsafe_iter`` around a generator holds one.
+- unlocked locks, as new locks: the usual ``threadsafe_iter`` around a generator holds one;
+- functions of a script with ``functools.lru_cache``, as functions with an empty cache: cloudpickle sends them by name.
 
 `pack` gives one run of bytes. `take_apart` gives a source's large arrays beside the rest, so that they can be kept
 where they did not change (`rayfeed.source.packed`). Both mean the same object: what pickle makes of it.
@@ -31,6 +32,7 @@ from rayfeed.errors import SourceError
 from rayfeed.source.packed import Packed, PackedWriter, reader_of
 
 LOCK_TYPES = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
+CACHED_FUNCTION_TYPE = type(functools.lru_cache(lambda: None))
 STANDARD_STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")
 """Files that every process has: sent by name. A logging handler often holds one."""
 
@@ -110,7 +112,7 @@ def is_fresh(generator: Generator[Any, Any, Any]) -> bool:
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Cloudpickle, and fresh generators, and unlocked locks."""
+    """Cloudpickle, and fresh generators, unlocked locks and cached functions."""
 
     def __init__(
         self,
@@ -135,13 +137,8 @@ class _Pickler(cloudpickle.Pickler):
             if not is_fresh(obj):
                 raise TypeError("it was already started")
             return _call, (_function_of(obj), _arguments_of(obj))
-        if isinstance(obj, io.IOBase) and obj.closed:
-            return _closed_file, ()
-        if isinstance(obj, io.IOBase) and not isinstance(obj, (io.BytesIO, io.StringIO)):
-            for name in STANDARD_STREAMS:
-                if obj is getattr(sys, name):
-                    return getattr, (sys, name)
-            raise TypeError("it is open in this process")  # cloudpickle would send a copy of the whole content
+        if isinstance(obj, io.IOBase) and (obj.closed or not isinstance(obj, (io.BytesIO, io.StringIO))):
+            return _reduced_file(obj)
         make_lock = LOCK_TYPES.get(type(obj))
         if make_lock is not None:
             lock: Any = obj
@@ -149,6 +146,9 @@ class _Pickler(cloudpickle.Pickler):
                 raise TypeError("it is locked")
             lock.release()
             return make_lock, ()
+        if isinstance(obj, CACHED_FUNCTION_TYPE) and not _can_be_imported(obj):
+            cached: Any = obj
+            return _cached, (cached.__wrapped__, cached.cache_parameters())
         return super().reducer_override(obj)
 
 
@@ -179,11 +179,28 @@ def _refusal(source: object, name: str, error: Exception, how: How | None) -> So
     )
 
 
+def _reduced_file(file: io.IOBase) -> Any:
+    if file.closed:
+        return _closed_file, ()
+    for name in STANDARD_STREAMS:
+        if file is getattr(sys, name):
+            return getattr, (sys, name)
+    raise TypeError("it is open in this process")  # cloudpickle would send a copy of the whole content
+
+
 def _closed_file() -> io.StringIO:
     """Stands for a file that was closed before it was sent."""
     file = io.StringIO()
     file.close()
     return file
+
+
+def _can_be_imported(function: Any) -> bool:
+    return function.__module__ != "__main__" and _named(function.__module__, function.__qualname__) is function
+
+
+def _cached(function: Any, parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
 
 
 def _call(function: Any, arguments: tuple[list[Any], dict[str, Any]]) -> Any:

@@ -186,6 +186,43 @@ def test_an_unlocked_lock_arrives_as_a_new_one(make):
     assert arrived is not lock
 
 
+SCRIPT = types.ModuleType("__main__")
+exec(  # noqa: S102 - as a user's script would define them
+    """
+import functools
+
+@functools.cache
+def fibonacci(n):
+    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+class Table:
+    @functools.lru_cache(maxsize=7, typed=True)
+    def row(self, n):
+        return [fibonacci(n)]
+""",
+    SCRIPT.__dict__,
+)
+
+
+def test_cached_functions_of_a_script_arrive_with_empty_caches_of_their_size(monkeypatch):
+    assert SCRIPT.fibonacci(9) == 34
+    data = pack(SCRIPT.Table(), name="generator")
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))  # another process has another script
+    table = unpack(data)
+    assert table.row(8) == [21]
+    assert type(table).row.cache_info()[1:] == (1, 7, 1)
+    assert type(table).row.cache_parameters() == {"maxsize": 7, "typed": True}
+
+
+@functools.cache
+def of_a_module(number):
+    return number
+
+
+def test_a_cached_function_that_can_be_imported_is_that_of_the_module():
+    assert sent(of_a_module) is of_a_module
+
+
 def test_a_lock_is_left_as_it_was():
     lock, recursive = threading.Lock(), threading.RLock()
     pack([lock, recursive], name="generator")
@@ -236,7 +273,10 @@ def test_a_file_that_was_closed_arrives_closed(tmp_path):
     path = tmp_path / "data.csv"
     with path.open("w") as file:
         pass
-    assert sent([file, io.StringIO()])[0].closed
+    in_memory = io.StringIO()
+    in_memory.close()
+    arrived = sent([file, in_memory, io.StringIO()])
+    assert [one.closed for one in arrived] == [True, True, False]
 
 
 def test_what_stays_here_is_replaced_by_what_is_there():
