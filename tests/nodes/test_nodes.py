@@ -58,11 +58,19 @@ def test_producers_are_spread_over_the_other_machines_while_these_have_room_and_
     assert 0 < placed["unequal"]["slow"] < 200 / 3 / 2, "less than half of an equal share"
 
 
+def test_a_trainer_is_where_a_gpu_is_and_sees_it_and_producers_are_elsewhere_and_do_not():
+    found = run("on_gpu")
+    assert found["trainer"] == ["gpu", "0"]
+    assert {name for name, _ in found["producers"]} <= {"here", "left"}
+    assert {visible for _, visible in found["producers"]} == {""}
+
+
 def test_frames_from_another_machine_are_compressed_where_that_was_asked_for_and_arrive_as_they_left():
     found = run("compressing")
     assert {found[name]["digest"] for name in ("zstd", "auto", "not compressed", "here")} == {found["wanted"]}
-    assert 0.4 < found["zstd"]["came"] < 0.6
-    assert found["here"]["came"] >= found["not compressed"]["came"] >= 1
+    # Up to a quarter of a pass has come besides, for the next one.
+    assert 0.4 < found["zstd"]["came"] < 0.7
+    assert min(found[name]["came"] for name in ("here", "not compressed")) >= 1
 
 
 @pytest.mark.long

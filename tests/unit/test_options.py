@@ -49,6 +49,15 @@ NUMBERS = [
 ]
 
 
+def test_a_compression_is_one_that_is_known():
+    for compression in ("auto", "lz4", "zstd", None):
+        assert ProducerOptions(compression=compression).compression == compression
+    for value in ("gzip", True, ""):
+        assert refusal(ProducerOptions, compression=value) == (
+            f'ProducerOptions.compression must be "auto", "lz4", "zstd" or None, got {value!r}.'
+        )
+
+
 def called(record, name):
     """What a field is called in messages: those of `StreamOptions` are arguments of the public functions."""
     return name if record is StreamOptions else f"{record.__name__}.{name}"
