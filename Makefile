@@ -1,10 +1,11 @@
 # Two commands, each sufficient on its own on a machine with Python 3.11 or newer and pip:
 #
 #   make demo   train a small CNN on handwritten digits that four processes augment (examples/digits.py)
-#   make test   lint, types and all tests
+#   make test   lint, types and all tests but the slow ones
 #
+#   make slow       the slow ones: trainings beside Keras' own, TensorFlow in many processes, clusters of several nodes
 #   make backends   install JAX and torch there too (torch: some 200 MB, or gigabytes of CUDA's libraries where the index
-#                   has no build for the CPU), so that `make test` tests Keras' other backends, which it skips otherwise
+#                   has no build for the CPU), so that `make slow` tests Keras' other backends, which it skips otherwise
 #   make chaos      20 epochs of which every batch is hashed, while a producer is killed every second; and tests that take
 #                   minutes, of which `make test` has a short form; as root also hosts that are killed and cut off
 #   make cluster-demo   as root: four hosts on this machine, of which one is killed in mid-epoch (examples/cluster_demo.py)
@@ -20,9 +21,10 @@ INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 # Each has a Ray of its own; a file's tests stay together. What measures time runs after them, alone.
 TEST_PROCESSES ?= 2
+SPREAD := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 BENCHMARKS := transport frame_cost fit epoch_boundary scaling startup memory targets
 
-.PHONY: demo cluster-demo test backends chaos bench lint types pytest clean help
+.PHONY: demo cluster-demo test slow backends chaos bench lint types pytest clean help
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -56,8 +58,12 @@ types: $(INSTALLED)
 
 pytest: export TF_CPP_MIN_LOG_LEVEL = 2
 pytest: $(INSTALLED)
-	$(BIN)/python -m pytest --ignore tests/speed --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not long" --ignore tests/speed $(SPREAD)
 	$(BIN)/python -m pytest tests/speed
+
+slow: export TF_CPP_MIN_LOG_LEVEL = 2
+slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m "slow and not long" $(SPREAD)
 
 # Debian's python3 has ensurepip only where python3-venv is installed; without it, the machine's own pip begins the
 # environment. pip itself is renewed first, since --group is younger than the pip of most machines; and what builds rayfeed

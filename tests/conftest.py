@@ -41,6 +41,8 @@ def cluster():
 
     from rayfeed.producer.cluster import FREE_OBJECTS_PERIOD_MS
 
+    # With fewer files than this Ray lists them ten times a second, and each of the session's workers leaves two.
+    os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "50")
     ray.init(
         address="local",
         num_cpus=NUM_CPUS,

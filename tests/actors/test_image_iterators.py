@@ -5,7 +5,10 @@ import pytest
 
 import rayfeed
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*scipy.ndimage:DeprecationWarning")  # Keras' import of it
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*scipy.ndimage:DeprecationWarning"),  # Keras' import of it
+]
 
 NUM_IMAGES, BATCH = 22, 4
 

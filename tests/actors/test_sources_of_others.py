@@ -62,6 +62,7 @@ class TensorFlows(MapStyle):
         return [tf.convert_to_tensor(array) for array in batch(index)]
 
 
+@pytest.mark.slow
 def test_tensorflows_tensors_arrive_as_arrays_of_their_dtype():
     with rayfeed.Feed(TensorFlows(), workers=1) as feed:
         batches = list(feed)
@@ -99,7 +100,12 @@ def py_dataset(base, **members):
 
 @pytest.mark.parametrize(
     ("form", "workers", "use_multiprocessing"),
-    [("len", 0, False), ("num_batches", 0, False), ("len", 2, False), ("num_batches", 2, True)],
+    [
+        ("len", 0, False),
+        ("num_batches", 0, False),
+        pytest.param("len", 2, False, marks=pytest.mark.slow),
+        pytest.param("num_batches", 2, True, marks=pytest.mark.slow),
+    ],
 )
 def test_a_py_dataset_needs_no_constructor_of_its_base_and_may_say_its_length_either_way(
     form, workers, use_multiprocessing
@@ -113,6 +119,7 @@ def test_a_py_dataset_needs_no_constructor_of_its_base_and_may_say_its_length_ei
         assert [numbers_of(feed) for _ in range(2)] == [list(range(6))] * 2
 
 
+@pytest.mark.slow
 def test_workers_given_to_a_py_dataset_itself_are_kerass_own_and_not_used_here():
     import keras
 
@@ -128,6 +135,7 @@ def test_workers_given_to_a_py_dataset_itself_are_kerass_own_and_not_used_here()
         assert feed.stats().num_workers == 1
 
 
+@pytest.mark.slow
 def test_a_sequence_of_tf_keras_trains_a_model_of_keras_3():
     import keras
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CHECKS = re.findall(r"^def (check_\w+)", Path(__file__).with_name("checks.py").read_text(), re.MULTILINE)
 NAMES = [
     (backend, name)

@@ -190,5 +190,6 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_ray_drains_the_node_until_the_machine_is_due(tmp_path):
     assert_runs(DRAIN, tmp_path, BIN / "ray", RAY_ADDRESS=None)

@@ -158,5 +158,6 @@ print("trained")
 
 
 @line("E7 any model")
+@pytest.mark.slow
 def test_classes_and_functions_of_the_script_itself_travel_with_the_model():
     assert assert_runs(SCRIPT, RAY_ADDRESS=ray.get_runtime_context().gcs_address).split()[-1] == "trained"

@@ -77,6 +77,7 @@ def test_validation_data_has_its_on_epoch_begin_before_each_validation(echo, log
     there="a second shuffle made samples come twice or never",
     here="Keras' image iterator with shuffle gives each sample once a pass, over any number of processes",
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", [True, False])
 @each_way
 def test_keras_image_iterator_gives_each_sample_once_a_pass(feed, shuffle):

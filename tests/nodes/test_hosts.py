@@ -162,6 +162,7 @@ def test_a_slow_link_is_measured_and_its_frames_are_compressed():
     assert found["auto"]["MB a second"] > 1.5 * found["not compressed"]["MB a second"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("may_make_hosts")
 def test_the_demo_loses_a_host_in_mid_epoch_and_ends_well():
     before = namespaces()

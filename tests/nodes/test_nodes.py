@@ -45,6 +45,7 @@ def test_a_node_that_is_killed_costs_a_moment(found):
     assert killed["longest gap"] < 5
 
 
+@pytest.mark.slow
 def test_producers_are_spread_over_the_other_machines_while_these_have_room_and_each_does_what_it_can():
     placed = run("placing")
     assert placed["few"] == {"left": 1, "right": 1}
@@ -58,6 +59,7 @@ def test_producers_are_spread_over_the_other_machines_while_these_have_room_and_
     assert 0 < placed["unequal"]["slow"] < 200 / 3 / 2, "less than half of an equal share"
 
 
+@pytest.mark.slow
 def test_a_trainer_is_where_a_gpu_is_and_sees_it_and_producers_are_elsewhere_and_do_not():
     found = run("on_gpu")
     assert found["trainer"] == ["gpu", "0"]
@@ -65,6 +67,7 @@ def test_a_trainer_is_where_a_gpu_is_and_sees_it_and_producers_are_elsewhere_and
     assert {visible for _, visible in found["producers"]} == {""}
 
 
+@pytest.mark.slow
 def test_frames_from_another_machine_are_compressed_where_that_was_asked_for_and_arrive_as_they_left():
     found = run("compressing")
     assert {found[name]["digest"] for name in ("zstd", "auto", "not compressed", "here")} == {found["wanted"]}

@@ -5,7 +5,7 @@ import pytest
 
 import rayfeed
 
-pytestmark = pytest.mark.usefixtures("shared_trainer")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
 
 
 class Log(keras.callbacks.Callback):

@@ -6,6 +6,8 @@ import pytest
 
 import rayfeed
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = {0: 0.25, 1: 3.0}
 
 

@@ -7,6 +7,8 @@ import pytest
 import rayfeed
 from tests.oracle.sources import TwoOutputs
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = {"left": {0: 0.25, 1: 3.0}, "right": {0: 1.0, 1: 0.5, 2: 4.0}}
 
 

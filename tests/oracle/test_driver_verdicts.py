@@ -15,7 +15,7 @@ from tests.conftest import wait_until
 from tests.oracle.sources import Blocks, Numbers, OwnError, Rows
 from tests.oracle.test_epochs import identity
 
-pytestmark = pytest.mark.usefixtures("shared_trainer")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
 
 
 class StopAtEpoch(keras.callbacks.Callback):

@@ -7,6 +7,8 @@ import pytest
 import rayfeed
 from tests.oracle.sources import Growing, Logged, Numbers, count
 
+pytestmark = pytest.mark.slow
+
 
 class Seen(keras.callbacks.Callback):
     """The numbers that each epoch trained on: the model's only weight is theirs to move, the metric is their sum."""

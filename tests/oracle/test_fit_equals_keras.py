@@ -6,7 +6,7 @@ import pytest
 
 import rayfeed
 
-pytestmark = pytest.mark.usefixtures("shared_trainer")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
 
 FEEDS = {
     "in line": {"workers": 0, "trainer": "driver"},

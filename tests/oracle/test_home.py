@@ -15,6 +15,7 @@ from tests.oracle.sources import Numbers, OwnError, Rows, count
 from tests.oracle.test_epochs import identity, run
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:rayfeed. .*cannot be sent:UserWarning"),
     pytest.mark.usefixtures("shared_trainer"),
 ]

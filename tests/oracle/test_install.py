@@ -8,7 +8,7 @@ import pytest
 import rayfeed
 from tests.oracle.sources import Rows
 
-pytestmark = pytest.mark.usefixtures("shared_trainer")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
 
 NAMES = ("fit_generator", "evaluate_generator", "predict_generator")
 

@@ -13,6 +13,8 @@ from tests.oracle.sources import Changing, Failing, Numbers, OwnError, Rows, Tel
 from tests.oracle.test_epochs import identity
 from tests.sources import Gate, Numbered
 
+pytestmark = pytest.mark.slow
+
 TRAINERS = pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "trainer actor"])
 shared_trainer = pytest.mark.usefixtures("shared_trainer")
 TWO = {"workers": 2, "use_multiprocessing": True}

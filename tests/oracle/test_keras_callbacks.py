@@ -9,7 +9,7 @@ import pytest
 import rayfeed
 from tests.oracle.sources import Hooked, OwnError, Rows
 
-pytestmark = pytest.mark.usefixtures("shared_trainer")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
 
 
 @pytest.fixture

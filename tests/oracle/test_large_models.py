@@ -9,7 +9,7 @@ import pytest
 
 import rayfeed
 
-pytestmark = pytest.mark.usefixtures("shared_trainer")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
 
 LAYERS, UNITS = 16, 2048
 WEIGHT_BYTES = LAYERS * UNITS * UNITS * 4

@@ -9,7 +9,7 @@ import pytest
 import rayfeed
 from tests.oracle.models import MODELS, unbuilt
 
-pytestmark = pytest.mark.usefixtures("shared_trainer")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
 
 
 def optimizers(model):

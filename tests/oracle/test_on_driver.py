@@ -12,7 +12,7 @@ from rayfeed.errors import OptionError, SourceError
 from rayfeed.trainer.driver_callbacks import DriverHooks, hooks_of
 from tests.oracle.test_callbacks import Log
 
-pytestmark = pytest.mark.usefixtures("shared_trainer")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
 
 
 def test_hooks_their_order_arguments_and_params_are_those_of_keras(rows, as_py_dataset, make_model):

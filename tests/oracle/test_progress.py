@@ -6,7 +6,7 @@ import pytest
 
 import rayfeed
 
-pytestmark = pytest.mark.usefixtures("shared_trainer")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
 
 
 def without_times(text):

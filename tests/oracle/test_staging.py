@@ -6,7 +6,11 @@ process of its own. Keras puts weights on the first processor or on a GPU, never
 
 import json
 
+import pytest
+
 from tests.conftest import assert_runs
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import json, threading, types

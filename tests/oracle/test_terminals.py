@@ -13,6 +13,8 @@ import ray
 
 from tests.conftest import start_script
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import functools
 import sys

@@ -13,6 +13,8 @@ from rayfeed.errors import FeedClosedError, PlacementError, RemoteTraceback, Tra
 from tests.oracle.sources import Failing, FailingLater, Numbers, OutOfRange, OwnError, Rows
 from tests.oracle.test_epochs import identity
 
+pytestmark = pytest.mark.slow
+
 shared_trainer = pytest.mark.usefixtures("shared_trainer")
 
 

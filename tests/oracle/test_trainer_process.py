@@ -13,6 +13,8 @@ from rayfeed import ProducerOptions, TrainerOptions
 from rayfeed.errors import OptionError, PlacementError, SourceError
 from tests.oracle.sources import Rows
 
+pytestmark = pytest.mark.slow
+
 NOWHERE = "https://127.0.0.1:1/code.zip"
 
 shared_trainer = pytest.mark.usefixtures("shared_trainer")

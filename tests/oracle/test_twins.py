@@ -14,6 +14,8 @@ from rayfeed.trainer.carrying import apply_changes, pack_callbacks, unpack_callb
 from rayfeed.trainer.model_host import Blueprint, ModelHost
 from rayfeed.trainer.transport import layout, places, read
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 X, Y = RNG.random((24, 6)).astype("float32"), RNG.random((24, 6)).astype("float32")
 

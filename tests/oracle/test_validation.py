@@ -8,6 +8,8 @@ import rayfeed
 from tests.oracle.sources import Growing, Logged, Numbers, Rows, count
 from tests.oracle.test_epochs import identity
 
+pytestmark = pytest.mark.slow
+
 
 def val_losses(validation, **arguments):
     """The validation losses of the identity model: the mean of the numbers it was given."""

@@ -7,7 +7,7 @@ import pytest
 import rayfeed
 from tests.oracle.sources import Named, generated
 
-pytestmark = pytest.mark.usefixtures("shared_trainer")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
 
 FEEDS = {
     "in line": {"workers": 0, "trainer": "driver"},
