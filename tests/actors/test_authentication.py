@@ -3,6 +3,7 @@
 import secrets
 
 import pytest
+import ray
 import ray.util
 import trustme
 
@@ -24,6 +25,7 @@ history = rayfeed.fit_generator(
 )
 assert len(history.history["val_loss"]) == 2
 assert before.items() <= os.environ.items()
+print(ray.get_runtime_context().gcs_address)
 """
 
 REFUSED_WITHOUT = """
@@ -74,7 +76,9 @@ def tls(tmp_path):
 
 
 def test_without_authentication():
-    assert_runs(TRAINS, RAY_ADDRESS="local", RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN=None)
+    joined = ray.get_runtime_context().gcs_address
+    own = assert_runs(TRAINS, RAY_ADDRESS="local", RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN=None)
+    assert own.split() != [joined]
 
 
 def test_with_a_token_of_the_callers_over_tls(tls):

@@ -53,10 +53,6 @@ def test_where_the_noted_cluster_is_dead_a_local_one_is_started_and_no_other_pro
     assert found not in (address, dead_address)
 
 
-def test_ray_address_local_starts_one_also_without_authentication(address):
-    assert assert_runs(FEED, RAY_ADDRESS="local", RAY_AUTH_MODE="disabled").split() != [address]
-
-
 def test_a_ray_that_is_initialized_is_used_as_it_is(address):
     from rayfeed.producer.cluster import ensure_ray
 

@@ -199,6 +199,7 @@ def test_ctrl_c_while_a_batch_is_waited_for_ends_the_process_and_its_producers(g
     assert process.returncode in (1, -signal.SIGINT)  # by itself: no thread kept the process
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)  # it starts two clusters
 def test_ray_shut_down_under_an_open_feed_is_an_error_and_close_does_not_hang():
     assert_runs(SHUT_DOWN, RAY_ADDRESS="local")

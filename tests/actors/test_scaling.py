@@ -20,6 +20,7 @@ class Slow(Numbered):
         return super().__getitem__(index)
 
 
+@pytest.mark.slow
 def test_producers_come_while_the_consumer_waits_and_go_when_it_is_slow(monkeypatch):
     monkeypatch.setattr(scaling, "PATIENCE", 2)
     with rayfeed.Feed(Slow(100_000), (1, 3), seed=1) as feed:

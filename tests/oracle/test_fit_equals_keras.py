@@ -127,8 +127,11 @@ def noisy():
     return [keras.layers.Dense(6), keras.layers.GaussianNoise(0.5), keras.layers.LayerNormalization()]
 
 
-@pytest.mark.parametrize("hidden", [normalized, recurrent, noisy])
-@pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "actor"])
+@pytest.mark.parametrize(
+    ("trainer", "hidden"),
+    [("driver", normalized), ("driver", recurrent), ("driver", noisy), (None, normalized)],
+    ids=["driver, normalized", "driver, recurrent", "driver, noisy", "actor, normalized"],
+)
 def test_layers_that_tensorflow_fuses_where_it_knows_the_batch_size_train_as_in_keras(
     trainer, hidden, rows, as_py_dataset, same_state
 ):

@@ -182,8 +182,9 @@ class Interrupts(keras.callbacks.Callback):
             raise RuntimeError("power cut")
 
 
-@pytest.mark.parametrize("validation", [False, True], ids=["alone", "with validation"])
-@pytest.mark.parametrize("trainer", ["driver", None], ids=["driver", "actor"])
+@pytest.mark.parametrize(
+    ("trainer", "validation"), [("driver", True), (None, False)], ids=["driver, with validation", "actor, alone"]
+)
 def test_backup_and_restore_resumes_at_the_epoch_where_keras_resumes(
     trainer, validation, rows, as_py_dataset, make_model, same_state, tmp_path
 ):
