@@ -54,6 +54,15 @@ def cluster_of_hosts(may_make_hosts):
     assert namespaces() == before
 
 
+def answer(process):
+    """The next line of JSON. Ray prints there too what its nodes tell of workers and nodes that died."""
+    for line in process.stdout:
+        if line.startswith("{"):
+            return json.loads(line)
+        sys.stdout.write(line)
+    return pytest.fail("it ended without an answer")
+
+
 def read(*happenings):
     """Read a pass on host 0; at batch 70, 140 and so on have something happen to one host that has producers."""
     stops = [70 * (number + 1) for number in range(len(happenings))]
@@ -63,13 +72,13 @@ def read(*happenings):
     ) as process:
         before, address = [], ""
         for happen in happenings:
-            told = json.loads(process.stdout.readline())
+            told = answer(process)
             before = before or told["hosts"]
             address = min(set(before) - {HEAD})
             happen(int(address.rpartition(".")[2]) - 1)
             process.stdin.write("go on\n")
             process.stdin.flush()
-        found = json.loads(process.stdout.readline())
+        found = answer(process)
     assert process.returncode == 0
     sys.stdout.write(f"{found}\n")
     return found | {"there before": before.count(address), "there after": found["hosts"].count(address)}
