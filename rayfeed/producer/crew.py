@@ -96,7 +96,7 @@ class Crew(Protocol):
         ...
 
     def num_members(self) -> int:
-        """Members that were asked for and not given back."""
+        """Members that work or are waited for."""
         ...
 
     def num_starting(self) -> int:
@@ -149,8 +149,8 @@ class Crew(Protocol):
         """The members that take tickets now."""
         ...
 
-    def gone(self) -> list[int]:
-        """The members that were lost and are not replaced."""
+    def gone(self) -> dict[int, str]:
+        """The members that were lost and may not be replaced now, and what is said of that."""
         ...
 
     def describe(self, worker: int) -> str:

@@ -121,9 +121,9 @@ class HomePool:
         """The only one."""
         return [0]
 
-    def gone(self) -> list[int]:
+    def gone(self) -> dict[int, str]:
         """None."""
-        return []
+        return {}
 
     def describe(self, worker: int) -> str:
         """Where it is, for messages."""

@@ -37,7 +37,7 @@ class Member:
         life: Counts its replacements.
         state: Where it stands.
         since: When it began to wait for its place.
-        due: When its replacement may start.
+        due: When its replacement may start; of one that is gone, when it may be replaced again.
         actor: The handle; None where there is none.
         held: The call that is never answered, and fails when the process ends.
         opening: The call that is answered when the process is up.

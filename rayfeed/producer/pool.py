@@ -7,7 +7,7 @@ never answered fails then, also for an idle producer).
 A ticket's answer is fetched by Ray's own thread the moment it is there (`future`), which pulls the frame to this node
 at once: a frame that reached this node survives its producer's node.
 
-    waiting --Up--> working --Down--> waiting (replaced) ... until max_restarts --> gone
+    waiting --Up--> working --Down--> waiting (replaced) ... until max_restarts --> gone ... a minute on --> waiting
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class Pool:
         self.grow(self.span[0])
 
     def num_members(self) -> int:
-        """Producers that were asked for and not given back."""
-        return sum(member.state is not State.DORMANT for member in self._members)
+        """Producers that work or are waited for."""
+        return sum(member.state in (State.WAITING, State.WORKING) for member in self._members)
 
     def num_starting(self) -> int:
         """Producers that were asked for and have not come."""
@@ -161,7 +161,7 @@ class Pool:
         """Take note of a lost producer and replace it while its restarts last; False if it is of an earlier life.
 
         Raises:
-            ProducerDiedError: It was the last one, and may not be replaced.
+            ProducerDiedError: It was the last one, and may not be replaced now.
             PlacementError: Its runtime environment could not be set up.
         """
         member = self._members[event.worker]
@@ -173,8 +173,11 @@ class Pool:
         ray.kill(member.actor)  # a producer that is cut off, or whose answer is lost, may live: it must not go on
         described = str(member)
         now = time.monotonic()
+        if isinstance(event.error, ActorDiedError):
+            member.node_id = None  # Ray knows of the death: that node serves as well as any, or is known to be gone
         member.due = member.restarts.next(now)
         if member.due is None:
+            member.due = member.restarts.again()
             member.let_go(State.GONE)
             if all(other.state in (State.GONE, State.DORMANT) for other in self._members):
                 raise ProducerDiedError(
@@ -184,12 +187,7 @@ class Pool:
                     "ProducerOptions.memory or use smaller batches."
                 ) from event.error
             return True
-        member.life += 1
-        member.let_go(State.WAITING)
-        if isinstance(event.error, ActorDiedError):
-            member.node_id = None  # Ray knows of the death: that node serves as well as any, or is known to be gone
-        member.opened = None
-        member.since = now
+        self._await_life(member, now)
         self._launch_due(now)
         return True
 
@@ -266,9 +264,15 @@ class Pool:
         """The producers that take tickets now."""
         return [member.worker for member in self._members if member.state is State.WORKING]
 
-    def gone(self) -> list[int]:
-        """The producers that were lost and are not replaced."""
-        return [member.worker for member in self._members if member.state is State.GONE]
+    def gone(self) -> dict[int, str]:
+        """The producers that were lost and may not be replaced now, and what is said of that."""
+        now = time.monotonic()
+        return {
+            member.worker: f"{member.restarts}: "
+            + ("it is not replaced" if member.due is None else f"it is replaced in {max(member.due - now, 0.0):.0f} s")
+            for member in self._members
+            if member.state is State.GONE
+        }
 
     def describe(self, worker: int) -> str:
         """A producer's number, node and process, for messages."""
@@ -317,8 +321,18 @@ class Pool:
 
     def _launch_due(self, now: float) -> None:
         for member in self._members:
-            if member.due is not None and member.due <= now:
+            if member.state is State.GONE and member.due is not None and member.due <= now:
+                member.due = member.restarts.next(now)
+                self._await_life(member, now)
+            if member.state is State.WAITING and member.due is not None and member.due <= now:
                 self._launch(member)
+
+    def _await_life(self, member: Member, now: float) -> None:
+        """A lost producer gets another life, once that is due."""
+        member.life += 1
+        member.let_go(State.WAITING)
+        member.opened = None
+        member.since = now
 
     def _launch(self, member: Member) -> None:
         taken = Counter(

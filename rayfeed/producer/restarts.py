@@ -33,6 +33,10 @@ class Restarts:
         self._in_vain += 1
         return now + delay_s
 
+    def again(self) -> float | None:
+        """When one that may not be replaced now may be again; None where there are no restarts at all."""
+        return self._used[0] + WITHIN_S if self._used else None
+
     def came_up(self) -> None:
         """The replacement is there: the next one need not wait."""
         self._in_vain = 0

@@ -289,7 +289,7 @@ class Conductor:
 
     def _lose(self, state: StreamState, worker: int, description: str, error: BaseException | None) -> None:
         """A stream goes on without a producer's present life, or cannot."""
-        failure = lose(state, worker, description, error, is_gone=worker in self._pool.gone())
+        failure = lose(state, worker, description, error, gone=self._pool.gone().get(worker))
         if failure is not None:
             state.out.put(StreamFailed(failure))
             state.window.over = True

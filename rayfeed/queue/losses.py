@@ -13,7 +13,7 @@ BY_A_SEQUENCE = "A Sequence in its place would go on: its batches can be made ag
 
 
 def lose(
-    state: StreamState, worker: int, description: str, error: BaseException | None, *, is_gone: bool
+    state: StreamState, worker: int, description: str, error: BaseException | None, *, gone: str | None
 ) -> RayfeedError | None:
     """Take a producer's present life out of a stream.
 
@@ -23,17 +23,19 @@ def lose(
         state: The stream.
         worker: The producer.
         description: Its number, node and process.
-        error: How the loss was noticed.
-        is_gone: Whether it is not replaced.
+        error: How the loss was noticed; None where it was lost before the stream was there.
+        gone: What is said of a producer that may not be replaced now.
 
     Returns:
         The error of a stream that cannot go on without it; None where it can.
     """
     window = state.window
     if isinstance(window, LaneWindow) and worker < len(window.lanes):
-        failure = _lane_lost(state, window, worker, description, error, is_gone=is_gone)
+        failure = _lane_lost(state, window, worker, description, error, is_gone=gone is not None)
         if failure is not None:
             return failure
+    elif gone is not None and error is not None and not window.over:
+        state.out.put(Notice(f"{description} was lost, and {state.record.name} goes on without it. {gone}."))
     window.worker_lost(worker, died=not is_cut(error))
     while (ticket := window.deadly()) is not None:
         window.answered(worker, ticket, payload=None, num_batches=0, failure=_deadly(state, ticket, description, error))

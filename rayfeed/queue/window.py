@@ -22,15 +22,15 @@ from typing import Any, ClassVar
 
 from rayfeed.errors import InternalError
 from rayfeed.producer.messages import Ticket
+from rayfeed.queue.alone import Alone
 from rayfeed.queue.sizer import Sizer
 
 DEPTH = 2
 """Tickets a worker's thread holds: one being made, one waiting, which hides the way between feed and producer."""
 
-
 DEADLY = 3
-"""Workers lost while they made the same ticket, after which it is taken for the reason. With one worker its restarts
-(`ProducerOptions.max_restarts`) would be used up by the next."""
+"""Workers lost while they made the same ticket, the last of them nothing else, after which it is taken for the reason.
+With one worker its restarts (`ProducerOptions.max_restarts`) would be used up by the next."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,11 @@ class Window(ABC):
         self.lost: set[int] = set()  # tickets that nobody holds any more
         self.suspected: set[int] = set()  # tickets whose holder may never answer
         self.leaving: set[int] = set()  # workers that are given nothing more
+        self.alone = Alone()
         self.workers: dict[int, int] = {}  # worker -> slots
         self.held: dict[int, set[tuple[int, int]]] = {}  # worker -> (ticket, attempt) that it holds
         self.newest: dict[int, int] = {}  # worker -> number of the ticket it was given last
-        self.num_slots = 0
+        self.num_slots = 0  # batches that can be made at one time
         self.outstanding = 0
         self.num_made = self.num_consumed = self.num_discarded = self.num_handed_over = self.num_remade = 0
         self.over = False
@@ -172,6 +173,7 @@ class Window(ABC):
             died: Whether what it made may be the reason; not where it was only out of reach.
         """
         self.leaving.discard(worker)
+        self.alone.let_go(worker)
         slots = self.workers.pop(worker, 0)
         self.num_slots -= slots
         orphans: list[Ticket] = []
@@ -216,15 +218,16 @@ class Window(ABC):
         state = self.issued.get(ticket.number)
         if state is None or state.done:
             return False
-        is_short = num_batches < len(ticket.indices) and not ended and failure is None
-        if is_short or num_batches > len(ticket.indices):
+        missing = len(ticket.indices) - num_batches
+        if missing < 0 or (missing and not ended and failure is None):
             raise InternalError(f"{num_batches} batches answer a ticket for {len(ticket.indices)} ({ticket})")
         state.holders.discard(worker)
         state.done, state.payload, state.num_batches = True, payload, num_batches
         state.ended, state.failure = ended, failure
         self.lost.discard(ticket.number)  # answered late by a worker taken for lost: no need to make it again
         self.suspected.discard(ticket.number)
-        self.outstanding -= len(ticket.indices) - num_batches
+        self.alone.is_done(ticket.number)
+        self.outstanding -= missing
         self.num_made += num_batches
         self.sizer.observe(num_batches=num_batches, num_bytes=num_bytes, seconds=seconds)
         self._on_done(state)
@@ -263,14 +266,15 @@ class Window(ABC):
         """A ticket that is to be made again, and by whom. Earliest lost ones first, then those that are suspected."""
         for number in sorted(self.lost):
             state = self.issued[number]
-            worker = self._worker_for(state.ticket)
+            is_alone = self.MAY_IDLE and state.deaths == DEADLY - 1
+            worker = self.alone.worker_for(number, self._staying()) if is_alone else self._worker_for(state.ticket)
             if worker is not None:
                 self.lost.remove(number)
                 return worker, state
         for number in sorted(self.suspected):
             state = self.issued[number]
-            for worker in sorted(self.workers.keys() - self.leaving):
-                if not self.held[worker]:
+            for worker, held in sorted(self._staying().items()):
+                if not held and worker not in self.alone:
                     self.suspected.remove(number)
                     self.num_remade += 1
                     return worker, state
@@ -289,6 +293,7 @@ class Window(ABC):
         """A worker's node will go: it finishes what it holds and gets nothing more."""
         if worker in self.workers:
             self.leaving.add(worker)
+            self.alone.let_go(worker)
 
     @abstractmethod
     def deliver(self) -> Iterator[Delivery]:
@@ -313,11 +318,6 @@ class Window(ABC):
         return self._numbers - 1
 
     @property
-    def slots(self) -> int:
-        """Batches that can be made at one time."""
-        return self.num_slots
-
-    @property
     def limit(self) -> int:
         """Batches that may be outstanding: the queue's bound, and one in each worker's hands."""
         waiting = self.bound.num_batches
@@ -325,20 +325,23 @@ class Window(ABC):
             # Before the first answer a batch's size is unknown: one may wait.
             size = self.sizer.bytes_per_batch
             waiting = min(waiting, max(1, int(self.bound.num_bytes / size)) if size else 1)
-        return waiting + self.slots
+        return waiting + self.num_slots
 
     def _room(self) -> int:
         """Batches the next ticket may hold; 0 when it should wait."""
         limit = self.limit
-        room = limit - self.outstanding
-        if room < 1:
+        if (room := limit - self.outstanding) < 1:
             return 0
-        size = self.sizer.count(bound=limit, slots=self.slots, may_idle=self.MAY_IDLE)
+        size = self.sizer.count(bound=limit, slots=self.num_slots, may_idle=self.MAY_IDLE)
         # A crumb would cost a whole object's control work: wait for a ticket's worth of room while others are out.
         if room < size and any(not state.done for state in self.issued.values()):
             return 0
         return max(0, min(size, room))
 
     def _free(self, worker: int) -> bool:
-        slots = self.workers.get(worker)
-        return slots is not None and worker not in self.leaving and len(self.held[worker]) < DEPTH * slots
+        may = worker not in self.leaving and worker not in self.alone
+        return may and len(self.held.get(worker, ())) < DEPTH * self.workers.get(worker, 0)
+
+    def _staying(self) -> dict[int, set[tuple[int, int]]]:
+        """What the workers hold that may get more."""
+        return {worker: held for worker, held in self.held.items() if worker not in self.leaving}

@@ -167,6 +167,7 @@ class TrainerHost(MailboxHost):
                     watch=self._watch,
                     tell_inputs=models.tell_inputs,
                     keeper=self._keeper,
+                    check_wanted=relay.check,
                     mailbox=self.mailbox,
                     recorder=recorder,
                 )

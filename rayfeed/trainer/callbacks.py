@@ -10,6 +10,7 @@ in `relay` and `driver_callbacks`.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -43,15 +44,32 @@ def listed(callbacks: Any) -> list[keras.callbacks.Callback]:
 class Opening(keras.callbacks.Callback):
     """First in each hook: tells the adapters what begins, and keeps ``params['steps']`` true.
 
+    Keras leaves a loop that was broken off as it leaves one that is done, and would show the user's callbacks, and a
+    checkpoint, the end of an epoch that has not ended. So each end is looked at first.
+
+    Args:
+        training: Feeds the training.
+        testing: Feeds the validation, the evaluation or the prediction.
+        check_wanted: Raises where the caller wants no more of the job.
+
     Attributes:
         first_epoch: The epoch that training began with; a callback may have set another than the caller. None before.
     """
 
-    def __init__(self, training: FeedAdapter | None, testing: FeedAdapter | None) -> None:
+    def __init__(
+        self, training: FeedAdapter | None, testing: FeedAdapter | None, check_wanted: Callable[[], None]
+    ) -> None:
         super().__init__()
         self._training = training
         self._testing = testing
+        self._check_wanted = check_wanted
         self.first_epoch: int | None = None
+
+    def _check(self) -> None:
+        self._check_wanted()
+        for adapter in (self._training, self._testing):
+            if adapter is not None and adapter.slices.failure is not None:  # Keras took it for the data's end
+                raise adapter.slices.failure.error from adapter.slices.failure.cause
 
     def on_train_begin(self, logs: Any = None) -> None:
         if self._training is not None:
@@ -63,15 +81,22 @@ class Opening(keras.callbacks.Callback):
         if self._training is not None and self.params is not None:
             self.params["steps"] = self._training.next_length()
 
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._check()
+
     def on_test_begin(self, logs: Any = None) -> None:
         if self._testing is not None:
             self._testing.go_live()
 
     def on_test_end(self, logs: Any = None) -> None:
+        self._check()
         if self._testing is not None:
             self._testing.rest()
 
     on_predict_begin = on_test_begin
+
+    def on_predict_end(self, logs: Any = None) -> None:
+        self._check()
 
 
 class Closing(keras.callbacks.Callback):

@@ -42,6 +42,7 @@ def run_job(
     watch: Watch,
     tell_inputs: Callable[[Any], None],
     keeper: Keeper,
+    check_wanted: Callable[[], None] = lambda: None,
     mailbox: Mailbox | None = None,
     recorder: Recorder | None = None,
 ) -> Outcome:
@@ -55,6 +56,7 @@ def run_job(
         watch: Learns of the streams.
         tell_inputs: Learns of the first batch's inputs where the model is not built yet: they build it.
         keeper: Has the producers of the trainer's calls.
+        check_wanted: Raises where the caller wants no more of the job.
         mailbox: Where orders wait for sources in the caller's process, where that is not this one.
         recorder: Saves the training, where it is to be saved; has what is left of it, where it goes on.
 
@@ -84,12 +86,14 @@ def run_job(
                     recorder.tell_inputs(inputs)
             match job.method:
                 case "fit":
-                    return _fit(job, model, adapter, streams, callbacks, progress, recorder)
+                    return _fit(job, model, adapter, streams, callbacks, progress, check_wanted, recorder)
                 case "evaluate":
-                    container = _container(job, model, [Opening(None, adapter), *callbacks], progress, slices)
+                    opening = Opening(None, adapter, check_wanted)
+                    container = _container(job, model, [opening, *callbacks], progress, slices)
                     value = model.evaluate(adapter, callbacks=container, verbose=0)
                 case "predict":
-                    container = _container(job, model, [Opening(None, adapter), *callbacks], progress, slices)
+                    opening = Opening(None, adapter, check_wanted)
+                    container = _container(job, model, [opening, *callbacks], progress, slices)
                     value = model.predict(adapter, callbacks=container, verbose=0)
         return Outcome(value, streams[0].stats())
 
@@ -101,6 +105,7 @@ def _fit(
     streams: list[Stream],
     callbacks: list[keras.callbacks.Callback],
     progress: keras.callbacks.Callback | None,
+    check_wanted: Callable[[], None],
     recorder: Recorder | None,
 ) -> Outcome:
     slices = adapter.slices
@@ -113,7 +118,7 @@ def _fit(
         testing = validation = FeedAdapter(_slices(stream, spec, steps, standing), model, what=spec.name)
         num_workers = spec.options.num_producers * spec.options.num_threads
         adapter.prefetch_when_near(stream.start, spec.options.max_queue_size + num_workers)
-    opening = Opening(adapter, testing)
+    opening = Opening(adapter, testing, check_wanted)
     last: list[keras.callbacks.Callback] = [Closing(slices, job.epochs)]
     if recorder is not None:
         last += [*recorder.added, recorder.saving(slices, testing.slices if testing is not None else None)]

@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayActorError
 
+from rayfeed.producer.failed_call import is_loss
 from rayfeed.producer.home import HomeThread
 from rayfeed.producer.mailbox import Mailbox, Order
 from rayfeed.producer.messages import Answer
@@ -74,7 +74,9 @@ class ActorOrders:
         try:
             self._check_sent()
             orders: list[Order] | None = ray.get(asked)
-        except RayActorError:
+        except Exception as error:
+            if not is_loss(error):
+                raise
             return None  # it is the caller's own thread that reports the trainer's death
         if orders:
             self._asked = self._actor.take_orders.remote()

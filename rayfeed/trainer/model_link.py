@@ -7,6 +7,8 @@ caller gave a function instead of a model, the actor's is the first, and the cal
 from __future__ import annotations
 
 import hashlib
+import pickle
+import tempfile
 from typing import Any
 
 import keras
@@ -20,6 +22,9 @@ from rayfeed.trainer.transport import conform, differing, digests, layout, made_
 
 PART_TIMEOUT_S = 300.0
 """How long one part may take: 64 MB, or one variable; the building of a model."""
+
+MOST_IN_MEMORY = 64 << 20
+"""Bytes of values that wait in memory to be written into the caller's model; more wait on disk."""
 
 
 class ModelLink:
@@ -83,15 +88,25 @@ class ModelLink:
         self._known = mine
 
     def fetch(self, actor: Any, leaving: Leaving) -> None:
-        """Bring the caller's model to the state of the actor's."""
+        """Bring the caller's model to the state of the actor's.
+
+        All parts are here before the first is written: where the actor is lost on the way, the model is what it was.
+        They wait on disk, which takes a second copy of the model where memory, or the object store, may not.
+        """
         model = self.made()
         self._known = None  # until all has arrived
-        conform(model, leaving.layout)
-        while True:
-            values: Any = ray.get(actor.give_values.remote(), timeout=PART_TIMEOUT_S)
-            if values is None:
-                break
-            write(model, values)
+        num_parts = 0
+        with tempfile.SpooledTemporaryFile(max_size=MOST_IN_MEMORY) as parts:
+            while True:
+                values: Any = ray.get(actor.give_values.remote(), timeout=PART_TIMEOUT_S)
+                if values is None:
+                    break
+                pickle.dump(values, parts, protocol=5)
+                num_parts += 1
+            parts.seek(0)
+            conform(model, leaving.layout)
+            for _ in range(num_parts):
+                write(model, pickle.load(parts))
         self._known = leaving.digests
         self._is_ahead = True
 

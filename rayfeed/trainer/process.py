@@ -8,11 +8,12 @@ from typing import Any
 
 import keras
 import ray
-from ray.exceptions import RayActorError, RuntimeEnvSetupError
+from ray.exceptions import RuntimeEnvSetupError
 
 from rayfeed.errors import PlacementError, TrainerDiedError
 from rayfeed.options import TrainerOptions
 from rayfeed.producer.cluster import BIRTH_S
+from rayfeed.producer.failed_call import is_loss
 from rayfeed.producer.placement import Claim, Patience, describe_free, no_environment
 from rayfeed.queue.travel import callers_level
 from rayfeed.trainer import home
@@ -82,7 +83,9 @@ class TrainerProcess:
                 opened: Any = ray.get(self._opened)
             except RuntimeEnvSetupError as error:
                 raise no_environment(error, what="the trainer", options="TrainerOptions") from error
-            except RayActorError as error:
+            except Exception as error:
+                if not is_loss(error):
+                    raise
                 if NEVER_RAN not in str(error):
                     raise TrainerDiedError(f"the trainer's process did not start: {error}") from error
                 self._check_start(asked, patience)

@@ -6,20 +6,24 @@ Both leave nothing behind: on every way out producers are ended, and the actor's
 
 from __future__ import annotations
 
+import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import ray
-from ray.exceptions import RayActorError
 
 from rayfeed.errors import InternalError, TrainerBusyError, TrainerDiedError
 from rayfeed.options import TrainerOptions
 from rayfeed.producer.cluster import ensure_ray
+from rayfeed.producer.failed_call import is_loss
 from rayfeed.producer.placement import trainer_claim
 from rayfeed.queue.keeping import Keeper
+from rayfeed.queue.travel import callers_level
 from rayfeed.source.failure import Failure
 from rayfeed.trainer import home
 from rayfeed.trainer.carrying import apply_changes, pack_callbacks
@@ -36,8 +40,11 @@ from rayfeed.trainer.restarting import Attempts
 from rayfeed.trainer.transport import made_model
 from rayfeed.trainer.warned import WarningEvent
 
-ABORT_TIMEOUT_S = 10.0
-"""How long a trainer whose job is given up may take to end its producers; then its process is ended, they with it."""
+ABORT_TELL_S = 10.0
+"""How long a trainer whose job is given up may take to end the step or callback that it is in, before that is told."""
+
+ABORT_TIMEOUT_S = 300.0
+"""How long it may take; then its process is ended, and what was trained is lost."""
 
 
 class LocalTrainer:
@@ -90,7 +97,12 @@ class RemoteTrainer:
         self._own_runs: set[str] = set()
         self._num_jobs = 0
         self._is_busy = False
-        self._process: TrainerProcess | None = TrainerProcess(self._claim, options)
+        self._ended = ""  # by what, where it was not closed
+        self._own(TrainerProcess(self._claim, options))
+
+    def _own(self, process: TrainerProcess) -> None:
+        self._process: TrainerProcess | None = process
+        self._finalizer = weakref.finalize(self, _end, process)  # a dropped trainer leaves nothing behind
 
     @property
     def model(self) -> Any:
@@ -135,8 +147,7 @@ class RemoteTrainer:
                 break
             except TrainerDiedError as error:
                 hooks.finish()  # what a hook in this process raised is the user's, and no failure of the trainer's
-                attempts.lost(self._living().place, error)
-                self._start_again()
+                self._replace(attempts, error)
         hooks.finish()
         match answer:
             case Failed(failure):
@@ -162,7 +173,8 @@ class RemoteTrainer:
         hooks.begin(self._num_jobs, self._actor.heed.remote)
         self._living().wait_until_open()
         checkpoints = attempts.plan(self._newest_checkpoint(attempts.location, request.directory))
-        self._send_model()
+        with _losses_told("before it had the model"):
+            self._link.send(self._actor)
         running = None
         thread = home.Home(self._actor, staying)
         try:
@@ -170,14 +182,14 @@ class RemoteTrainer:
             running = self._actor.run.remote(replace(request, number=self._num_jobs, checkpoints=checkpoints))
             answer = self._follow(running, bar, hooks)
             self._take_home(job, answer, hooks)
-        except RayActorError as error:
-            raise TrainerDiedError(
-                f"the trainer's process died during {job.method}: {error}\n"
-                "  Its model is lost; the caller's has the state it had before the call. A process that dies without a "
-                "Python error was often killed for its memory: raise TrainerOptions.memory, or lower max_queue_size or "
-                "max_queue_bytes."
-            ) from error
-        except BaseException:
+        except BaseException as error:
+            if is_loss(error):
+                raise TrainerDiedError(
+                    f"the trainer's process died during {job.method}: {error}\n"
+                    "  Its model is lost; the caller's has the state it had before the call. A process that dies "
+                    "without a Python error was often killed for its memory: raise TrainerOptions.memory, or lower "
+                    "max_queue_size or max_queue_bytes."
+                ) from error
             self._abort(job, running, hooks)
             raise
         finally:
@@ -188,20 +200,26 @@ class RemoteTrainer:
         """What the actor finds, whose node need not be this one."""
         if location is None:
             return None
-        try:
+        with _losses_told("while it looked for checkpoints"):
             found: Any = ray.get(self._actor.find_checkpoint.remote(location, directory))
-        except RayActorError as error:
-            raise TrainerDiedError(f"the trainer's process died while it looked for checkpoints: {error}") from error
         if isinstance(found, Failure):
             raise found.error()
         return found
 
-    def _start_again(self) -> None:
-        """Start another actor in the place of one that was lost."""
-        self._living().kill()
+    def _replace(self, attempts: Attempts, error: TrainerDiedError) -> None:
+        """Start another actor in the place of one that was lost.
+
+        Raises:
+            TrainerDiedError: No failure is left.
+        """
+        lost = self._living()
+        lost.kill()
+        self._finalizer.detach()
         self._link.forget()
+        self._process, self._ended = None, "was lost in an earlier call"
+        attempts.lost(lost.place, error)
         self._link.pack()
-        self._process = TrainerProcess(self._claim, self._options)
+        self._own(TrainerProcess(self._claim, self._options))
 
     def _take_home(self, job: Job, answer: Done | Failed, hooks: DriverHooks) -> None:
         """Give the caller's model and callbacks what the job left, whether it ended well or not."""
@@ -221,30 +239,19 @@ class RemoteTrainer:
 
     def close(self) -> None:
         """End the actor and wait until it is gone; may be called twice."""
-        process, self._process = self._process, None
-        if process is not None and ray.is_initialized():
-            process.close()
+        self._process = None
+        self._finalizer()
 
     def _living(self) -> TrainerProcess:
         if self._process is None:
             raise TrainerDiedError(
-                "this trainer's process was ended when an earlier call was given up: open a new one."
+                f"this trainer's process {self._ended}, and its producers ended with it: open a new rayfeed.Trainer."
             )
         return self._process
 
     @property
     def _actor(self) -> Any:
         return self._living().actor
-
-    def _send_model(self) -> None:
-        try:
-            self._link.send(self._actor)
-        except RayActorError as error:
-            raise TrainerDiedError(
-                f"the trainer's process died while it built the model: {error}\n"
-                "  A process that dies without a Python error was often killed for its memory: raise "
-                "TrainerOptions.memory."
-            ) from error
 
     def _follow(self, running: Any, bar: ProgressBar, hooks: DriverHooks) -> Done | Failed:
         """Draw progress and run the caller's callbacks until the job's answer is there."""
@@ -269,13 +276,54 @@ class RemoteTrainer:
             return
         try:
             self._actor.abort.remote()
-            if running is not None and ray.wait([running], timeout=ABORT_TIMEOUT_S)[0]:
+            if running is not None and self._ends(running):
                 answer: Any = ray.get(running)
                 self._take_home(job, answer, hooks)
-        except RayActorError:
-            return  # it died meanwhile: nothing is left to take home
+        except Exception as error:
+            if not is_loss(error):
+                raise
+            # It died meanwhile: nothing is left to take home.
         finally:
             self.close()
+            self._ended = "was ended when an earlier call was given up"
+
+    def _ends(self, running: Any) -> bool:
+        """Whether a job that was given up ends in time; its producers have ended, a step or callback may run on."""
+        if ray.wait([running], timeout=ABORT_TELL_S)[0]:
+            return True
+        told = f"what the trainer ({self._living().place}) is in, a step or a callback,"
+        warnings.warn(
+            f"rayfeed: the call was given up, and waits for {told} to end, at most {ABORT_TIMEOUT_S:.0f} s: then the "
+            "model gets what was trained. Another Ctrl-C ends the trainer at once, and what it trained is lost.",
+            stacklevel=callers_level(),
+        )
+        if ray.wait([running], timeout=ABORT_TIMEOUT_S - ABORT_TELL_S)[0]:
+            return True
+        warnings.warn(
+            f"rayfeed: {told} did not end in {ABORT_TIMEOUT_S:.0f} s: its process is ended, what it trained in this "
+            "call is lost, and the model has the state it had before the call.",
+            stacklevel=callers_level(),
+        )
+        return False
+
+
+def _end(process: TrainerProcess) -> None:
+    if ray.is_initialized():
+        process.close()
+
+
+@contextmanager
+def _losses_told(when: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not is_loss(error):
+            raise
+        raise TrainerDiedError(
+            f"the trainer's process died {when}: {error}\n"
+            "  A process that dies without a Python error was often killed for its memory: raise "
+            "TrainerOptions.memory."
+        ) from error
 
 
 def _pass_on(events: list[Event], bar: ProgressBar, hooks: DriverHooks) -> None:

@@ -8,7 +8,7 @@ Only what differs travels: each side knows the digests of what the other holds. 
 once and never comes back; of a model with adapters only these and their optimizer's slots come home.
 
 Values are sent straight out of the variables' memory and written straight into them, in parts of at most `PART_BYTES`:
-neither side holds a second copy of the model, and the object store a part or two.
+neither side holds a second copy of the model in memory, and the object store a part or two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Ray ends a producer that takes the machine's memory: its batches are made again, or named where each maker dies."""
+"""Ray ends a process that takes the machine's memory: a producer's batches are made again, or named where each maker
+dies; a trainer begins again."""
 
 from pathlib import Path
 
@@ -12,7 +13,7 @@ MARGIN = 2.5e9
 HOARD = 4e9
 """Bytes that one batch takes."""
 
-SCRIPT = """
+START = """
 import os
 import sys
 import time
@@ -24,7 +25,9 @@ used, total, margin, hoard = map(float, sys.argv[1:5])
 os.environ["RAY_memory_usage_threshold"] = str((used + margin) / total)
 os.environ["RAY_memory_monitor_refresh_ms"] = "100"
 ray.init(num_cpus=1, object_store_memory=200_000_000, include_dashboard=False, log_to_driver=False)
+"""
 
+FEED = """
 import rayfeed
 from rayfeed.errors import ProducerDiedError
 from tests.sources import Numbered, Once, numbers_of
@@ -51,6 +54,34 @@ with rayfeed.Feed(Numbered(40, at={20: take}), 1, use_multiprocessing=True) as f
         print(error, "because", error.__cause__)
 """
 
+TRAINING = """
+import warnings
+
+import keras
+
+import rayfeed
+from rayfeed import TrainerOptions
+from tests.oracle.conftest import classifier
+from tests.oracle.sources import Rows
+from tests.sources import Once
+
+once = Once(sys.argv[5])
+
+class Takes(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 5 and once("take"):
+            held = np.ones(int(hoard), "u1")
+            time.sleep(60)
+            raise AssertionError(f"Ray let this trainer have {held.nbytes} bytes")
+
+model = classifier()
+options = TrainerOptions(checkpoint_dir=f"{sys.argv[5]}/saved", save_every=3, max_failures=1)
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    rayfeed.fit_generator(model, Rows(), verbose=0, workers=0, callbacks=[Takes()], trainer=options)
+print(int(model.optimizer.iterations.numpy()), *[one.message for one in told if "rayfeed" in str(one.message)])
+"""
+
 
 def memory():
     """The machine's bytes: all, and those that are not in use."""
@@ -59,12 +90,26 @@ def memory():
     return fields["MemTotal"], fields["MemAvailable"]
 
 
-def test_a_producer_that_takes_the_memory_is_replaced_and_a_batch_that_always_does_is_named(tmp_path):
+def run(script, folder):
+    """Run it where Ray ends who takes too much; what it printed."""
     total, available = memory()
     if available < 2 * HOARD:
         pytest.skip(f"{available / 1e9:.0f} GB of memory are free, and this test takes {HOARD / 1e9:g}")
-    said = assert_runs(SCRIPT, *map(str, (total - available, total, MARGIN, HOARD, tmp_path)), RAY_ADDRESS="local")
+    return assert_runs(
+        START + script, *map(str, (total - available, total, MARGIN, HOARD, folder)), RAY_ADDRESS="local"
+    )
+
+
+def test_a_producer_that_takes_the_memory_is_replaced_and_a_batch_that_always_does_is_named(tmp_path):
+    said = run(FEED, tmp_path)
     told, because = said.split(" because ", 1)
     assert "3 producers died while they made batches" in told
     assert "of pass 0 of source (Numbered)" in told
     assert "memory" in because
+
+
+@pytest.mark.slow
+def test_a_trainer_that_takes_the_memory_is_replaced_and_goes_on_from_its_checkpoint(tmp_path):
+    steps, told = run(TRAINING, tmp_path).split(maxsplit=1)
+    assert steps == "10"
+    assert "was lost during fit: going on from epoch 0, batch 3" in told

@@ -12,6 +12,7 @@ import pytest
 import rayfeed
 from rayfeed import ProducerOptions
 from rayfeed.errors import ProducerDiedError
+from rayfeed.producer import restarts
 from rayfeed.testing.faults import Fault, Faulty
 from tests.conftest import producer_pids, wait_until
 from tests.sources import Log, Numbered, Shuffling, die, is_settled, number_of, numbers_of, plain_passes
@@ -69,10 +70,43 @@ def test_producers_killed_while_idle_are_replaced_and_what_they_made_is_kept(all
 def test_without_restarts_the_feed_goes_on_with_the_rest(tmp_path):
     options = ProducerOptions(max_restarts=0)
     with rayfeed.Feed(dying(40, tmp_path, {4, 19}), 3, use_multiprocessing=True, producers=options) as feed:
-        assert numbers_of(feed) == list(range(40))
-        assert numbers_of(feed) == list(range(40))
-        assert feed.stats().lost_producers == 2
+        with pytest.warns(UserWarning, match="goes on without it") as told:
+            numbers = numbers_of(feed)
+        assert numbers == numbers_of(feed) == list(range(40))
+        assert (feed.stats().lost_producers, feed.stats().num_producers) == (2, 1)
         assert len(producer_pids()) == 1
+    for warning in told:
+        assert re.fullmatch(
+            r"producer \d \(node [\d.]+, pid \d+\) was lost, and source goes on without it\. 0 of 0 restarts "
+            r"within 60 s are used \(ProducerOptions\.max_restarts\): it is not replaced\.",
+            str(warning.message),
+        )
+    assert len(told) == 2
+
+
+def test_one_lost_too_often_is_told_and_replaced_once_its_restarts_are_older(monkeypatch):
+    monkeypatch.setattr(restarts, "WITHIN_S", 4.0)
+    options = ProducerOptions(max_restarts=1)
+    with rayfeed.Feed(Numbered(10_000), 2, use_multiprocessing=True, producers=options) as feed:
+        reader = iter(feed)
+        kept = None
+        for _ in range(2):
+            wait_until(lambda: len(feed.processes()) == 2, "it is not replaced")
+            kept = kept or feed.processes()[0].pid
+            (doomed,) = (one.pid for one in feed.processes() if one.pid != kept)
+            lost = feed.stats().lost_producers
+            os.kill(doomed, signal.SIGKILL)
+            wait_until(lambda lost=lost: feed.stats().lost_producers > lost, "the loss is not noticed")
+        assert feed.stats().num_producers == 1
+        with pytest.warns(
+            UserWarning,
+            match=r"1 of 1 restarts within 4 s are used \(ProducerOptions\.max_restarts\): it is replaced in",
+        ):
+            numbers = [number_of(next(reader)) for _ in range(1000)]
+        wait_until(lambda: len(feed.processes()) == 2, "it is not replaced again")
+        assert feed.stats().num_producers == 2
+        numbers.extend(number_of(one) for one in reader)
+    assert numbers == list(range(10_000))
 
 
 def dies_behind(gate):
@@ -151,3 +185,13 @@ def test_a_batch_that_ends_every_process_is_given_up_at_its_place_and_named():
     for part in ("(Numbered), the last of them producer ", "not tried again", "raise ProducerOptions.memory"):
         assert part in str(caught.value)
     assert caught.value.__cause__ is not None
+
+
+def test_of_batches_that_threads_make_at_a_time_the_one_that_ends_the_process_is_named():
+    read = []
+    with (
+        rayfeed.Feed(Numbered(40, at={3: die}), 4, max_queue_size=4) as feed,
+        pytest.raises(ProducerDiedError, match="3 producers died while they made batch 3 of pass 0"),
+    ):
+        read.extend(number_of(one) for one in feed)
+    assert read == [0, 1, 2]

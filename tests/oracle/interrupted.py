@@ -12,7 +12,9 @@ from pathlib import Path
 import keras
 
 import rayfeed
+from rayfeed.trainer import remote
 from tests.conftest import start_script, wait_until
+from tests.dying import Stays
 from tests.oracle.sources import Blocks, Numbers, hangs_after
 from tests.oracle.test_epochs import identity
 
@@ -66,6 +68,43 @@ def callback_on_driver_hangs(model, path):
         verbose=0,
         callbacks=[rayfeed.on_driver(Busy(0, path))],
     )
+
+
+def step_outlasts_the_callers_patience(model, path):
+    """The step ends once the caller told that it waits; then the training goes on from what was saved."""
+    remote.ABORT_TELL_S = 0.1
+    saved = f"{path}-saved"
+    Path(saved).mkdir()
+
+    def fit(**options):
+        rayfeed.fit_generator(
+            model,
+            Numbers(10),
+            epochs=2,
+            shuffle=False,
+            workers=0,
+            verbose=0,
+            callbacks=[Touches(4, path), Stays((0, 4), Path(path).parent)],
+            trainer=rayfeed.TrainerOptions(checkpoint_dir=saved, save_every=3, **options),
+        )
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        waits = threading.Thread(target=open_gate_once_told, args=(told, Path(path).parent))
+        waits.start()
+        try:
+            fit()
+        except KeyboardInterrupt:
+            waits.join()
+            (warning,) = told
+            Path(f"{path}-interrupted").write_text(f"{int(model.optimizer.iterations.numpy())}: {warning.message}")
+            fit(resume=True)
+            raise
+
+
+def open_gate_once_told(told, folder):
+    wait_until(lambda: told, "no warning came", seconds=120)
+    (folder / "gate").touch()
 
 
 def main():

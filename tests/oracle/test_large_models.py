@@ -1,5 +1,8 @@
 """E7: weights travel in parts, straight from the variables' memory: the caller holds no second copy of them."""
 
+import os
+import pickle
+import signal
 import threading
 from pathlib import Path
 
@@ -8,8 +11,10 @@ import numpy as np
 import pytest
 
 import rayfeed
+from rayfeed.errors import TrainerDiedError
+from rayfeed.trainer import model_link
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_trainer")]
+pytestmark = pytest.mark.slow
 
 LAYERS, UNITS = 16, 2048
 WEIGHT_BYTES = LAYERS * UNITS * UNITS * 4
@@ -48,10 +53,16 @@ def ones():
         yield np.ones((2, UNITS), "float32"), np.ones((2, 1), "float32")
 
 
-def test_a_call_takes_far_less_than_the_weights_memory_in_the_callers_process():
+def large_model():
     hidden = [keras.layers.Dense(UNITS, use_bias=False, kernel_initializer="zeros") for _ in range(LAYERS)]
     model = keras.Sequential([keras.Input((UNITS,)), *hidden, keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model
+
+
+@pytest.mark.usefixtures("shared_trainer")
+def test_a_call_takes_far_less_than_the_weights_memory_in_the_callers_process():
+    model = large_model()
     with rayfeed.Trainer(model) as trainer:
         trainer.predict_generator(ones, 1, workers=0)
         before = private_bytes()
@@ -59,3 +70,52 @@ def test_a_call_takes_far_less_than_the_weights_memory_in_the_callers_process():
             trainer.fit_generator(ones, 2, verbose=0, workers=0)
         assert peak.bytes - before < 0.6 * WEIGHT_BYTES
     assert (model.layers[-1].bias.numpy() != 0).all()
+
+
+class Moves(keras.callbacks.Callback):
+    """Changes all weights, so that all go home, and tells its process."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_train_begin(self, logs=None):
+        self.path.write_text(str(os.getpid()))
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights([np.ones_like(weight) for weight in self.model.get_weights()])
+
+
+class KillsAfterFirst:
+    """A `pickle` that kills the trainer once the first part of a model has come."""
+
+    load = staticmethod(pickle.load)
+
+    def __init__(self, path):
+        self.path = path
+        self.num_parts = 0
+
+    def dump(self, *arguments, **options):
+        pickle.dump(*arguments, **options)
+        self.num_parts += 1
+        if self.num_parts == 1:
+            os.kill(int(self.path.read_text()), signal.SIGKILL)
+
+
+def test_a_trainer_lost_while_its_model_comes_home_leaves_the_callers_as_it_was_and_is_replaced(monkeypatch, tmp_path):
+    moves = Moves(tmp_path / "pid")
+    model = large_model()
+    kills = KillsAfterFirst(moves.path)
+    monkeypatch.setattr(model_link, "pickle", kills)
+    with pytest.raises(TrainerDiedError, match="the caller's has the state it had before the call"):
+        rayfeed.fit_generator(model, ones, 2, verbose=0, workers=0, callbacks=[moves])
+    assert kills.num_parts == 1
+    assert not any(weight.any() for weight in model.get_weights()[:LAYERS])
+
+    kills = KillsAfterFirst(moves.path)
+    monkeypatch.setattr(model_link, "pickle", kills)
+    once = rayfeed.TrainerOptions(max_failures=1)
+    with pytest.warns(UserWarning, match="was lost during fit: it begins again"):
+        rayfeed.fit_generator(model, ones, 2, verbose=0, workers=0, callbacks=[moves], trainer=once)
+    assert kills.num_parts > LAYERS * UNITS * UNITS * 4 / model_link.MOST_IN_MEMORY
+    assert all((weight == 1).all() for weight in model.get_weights())

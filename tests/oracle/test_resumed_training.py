@@ -9,10 +9,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import rayfeed
 from rayfeed.errors import CheckpointError, OptionError
 from tests.oracle.sources import Announced, Noisy, OwnError, Rows, generated, noise
+from tests.sources import Once
 
 pytestmark = pytest.mark.usefixtures("shared_trainer")
 
@@ -176,6 +178,32 @@ def test_a_training_that_is_over_is_not_trained_again_but_for_more_epochs(parts)
         assert resumed == history
         assert steps.seen == whole.seen
         parts.same_state(ours, model)
+
+
+class EndsOnce(Rows):
+    """Raises the error by which TensorFlow tells itself that data ended, the first time."""
+
+    def __init__(self, once, at):
+        super().__init__()
+        self.once = once
+        self.at = at
+
+    def __getitem__(self, index):
+        if index == self.at and self.once("ends"):
+            raise tf.errors.OutOfRangeError(None, None, "the user's own")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("validates", [False, True], ids=["training", "validation"])
+def test_an_error_that_keras_takes_for_the_datas_end_is_saved_as_no_end(validates, parts, tmp_path):
+    source, validation = ((lambda: EndsOnce(Once(tmp_path), 6)), Rows)[:: -1 if validates else 1]
+    options = {"validation_data": validation, "shuffle": False, "epochs": 2, **IN_LINE}
+    with pytest.warns(UserWarning, match="ran out of data"), pytest.raises(tf.errors.OutOfRangeError):
+        parts.fit(source, trainer=parts.options(save_every=4), **options)
+    steps, resumed, model = parts.fit(source, trainer=parts.options(save_every=4, resume=True), **options)
+    whole, history, theirs = parts.fit(source, trainer="driver", **options)
+    assert (steps.seen, resumed) == (whole.seen, history)
+    parts.same_state(model, theirs)
 
 
 def test_a_training_that_was_stopped_stays_so(parts):

@@ -1,8 +1,11 @@
 """F1, F4, F5 and A, where the trainer is concerned: errors, refusals, endings."""
 
+import gc
 import os
+import re
 import signal
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 import rayfeed
 from rayfeed.errors import FeedClosedError, PlacementError, RemoteTraceback, TrainerDiedError
+from tests.conftest import wait_until
 from tests.oracle.sources import Failing, FailingLater, Numbers, OutOfRange, OwnError, Rows
 from tests.oracle.test_epochs import identity
 
@@ -106,6 +110,11 @@ def test_an_exception_in_a_callback_or_the_model_reaches_the_caller_and_the_trai
         trainer.fit_generator(Rows(), verbose=0)
 
 
+class OwnPid(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        self.pid = os.getpid()
+
+
 class Suicide(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -172,3 +181,38 @@ def test_a_wrong_argument_is_refused_before_anything_starts(wrong, text, make_mo
 def test_ctrl_c_ends_the_call_its_trainer_and_its_producers_and_brings_home_what_was_trained(interruptible, tmp_path):
     told, errors = interruptible.interrupt("producers_hang", tmp_path)
     assert told == {"actors left": 0, "steps": 1}, errors
+
+
+@pytest.mark.timeout(240)
+def test_after_ctrl_c_a_long_step_is_waited_for_and_what_was_saved_is_where_training_was(interruptible, tmp_path):
+    told, errors = interruptible.interrupt("step_outlasts_the_callers_patience", tmp_path)
+    steps, warned = (tmp_path / "running-interrupted").read_text().split(": ", 1)
+    assert steps == "5"  # the step that was waited for came home
+    assert re.fullmatch(
+        r"rayfeed: the call was given up, and waits for what the trainer \(node [\d.]+, pid \d+\) is in, a step or a "
+        r"callback, to end, at most 300 s: then the model gets what was trained\. Another Ctrl-C ends the trainer at "
+        r"once, and what it trained is lost\.",
+        warned,
+    )
+    assert told == {"actors left": 0, "steps": 20}, errors  # resumed after step 3, not after a first epoch cut short
+
+
+def test_a_trainer_that_was_dropped_unclosed_leaves_no_process(make_model):
+    pid = OwnPid()
+    trainer = rayfeed.Trainer(make_model())
+    trainer.fit_generator(Rows(), verbose=0, callbacks=[pid], workers=0)
+    del trainer
+    gc.collect()
+    wait_until(lambda: not Path(f"/proc/{pid.pid}").exists(), "the trainer's process lives on", seconds=30)
+
+
+def test_a_kept_trainer_says_why_its_process_is_gone(make_model):
+    with rayfeed.Trainer(make_model()) as trainer:
+        with pytest.raises(TrainerDiedError, match="died during fit"):
+            trainer.fit_generator(Rows(), verbose=0, callbacks=[Suicide()], workers=0)
+        with pytest.raises(
+            TrainerDiedError,
+            match="this trainer's process was lost in an earlier call, and its producers ended with it: open a new "
+            r"rayfeed\.Trainer\.",
+        ):
+            trainer.evaluate_generator(Rows(), workers=0)

@@ -319,7 +319,7 @@ def test_the_crew_of_one_tells_that_it_came_and_refuses_what_cannot_happen():
     pool = HomePool(Mailbox(), None, 60.0, posted.append)
     pool.start()
     assert pool.on_up(posted[0])
-    assert (pool.working(), pool.gone(), pool.num_threads, pool.num_lost) == ([0], [], 1, 0)
+    assert (pool.working(), pool.gone(), pool.num_threads, pool.num_lost) == ([0], {}, 1, 0)
     with pytest.raises(InternalError):
         pool.store(b"")
     pool.close()

@@ -25,6 +25,7 @@ def test_only_the_last_minute_counts():
     assert restarts.next(0.0) is not None
     assert restarts.next(30.0) is not None
     assert restarts.next(WITHIN_S - 0.1) is None
+    assert restarts.again() == WITHIN_S
     assert restarts.next(WITHIN_S) is not None
     assert restarts.next(29.9 + WITHIN_S) is None
     assert restarts.next(30.0 + WITHIN_S) is not None
@@ -34,5 +35,6 @@ def test_only_the_last_minute_counts():
 def test_there_may_be_none_and_a_new_call_begins_anew(most):
     restarts = Restarts(most)
     for _ in range(2):
-        assert [restarts.next(1.0) for _ in range(2)] == [1.0, None] if most else [None, None]
+        assert [restarts.next(1.0) for _ in range(2)] == ([1.0, None] if most else [None, None])
+        assert restarts.again() == (1.0 + WITHIN_S if most else None)
         restarts.renew()

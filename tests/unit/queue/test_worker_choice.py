@@ -40,19 +40,56 @@ def test_a_ticket_is_deadly_once_three_workers_were_lost_while_they_made_it():
     for life in range(3):
         assert window.deadly() is None
         window.worker_ready(0, 1)
-        first, second, *_ = (ticket for _, ticket in window.issue())
+        first, *others = (ticket for _, ticket in window.issue())
         assert (first.number, first.attempt) == (0, life)
+        assert bool(others) == (life < 2)
         window.worker_lost(0)
     assert window.deadly().number == 0
     window.answered(0, window.deadly(), payload=None, num_batches=0, failure=KeyError("x"))
-    assert window.deadly() is None, f"{second} only waited for its turn"
+    assert window.deadly() is None, "the others only waited for their turn"
     assert isinstance(next(window.deliver()), StreamFailed)
 
 
-def test_a_worker_of_several_threads_made_as_many_tickets_when_it_was_lost():
+def test_a_worker_of_several_threads_made_as_many_tickets_when_it_was_lost_and_each_is_tried_alone():
     window = SequenceWindow(stream=0, bound=Bound(8), plan=SequencePlan(40))
-    for _ in range(3):
+    for _ in range(2):
         window.worker_ready(0, 2)
         assert len(list(window.issue())) == 4
         window.worker_lost(0)
-    assert [state.deaths for state in window.issued.values()] == [3, 3, 0, 0]
+    assert [state.deaths for state in window.issued.values()] == [2, 2, 0, 0]
+    window.worker_ready(0, 2)
+    ((worker, innocent),) = window.issue()
+    assert (worker, innocent.number) == (0, 0)
+    window.answered(0, innocent, payload=None, num_batches=1)
+    ((_, poison),) = window.issue()
+    assert poison.number == 1
+    window.worker_lost(0)
+    assert window.deadly().number == 1
+    window.answered(0, poison, payload=None, num_batches=0, failure=KeyError("x"))
+    assert window.deadly() is None
+    window.worker_ready(0, 2)
+    assert [ticket.number for _, ticket in window.issue()] == [2, 3]
+
+
+def test_the_worker_that_holds_least_is_kept_for_what_is_made_alone_while_others_go_on():
+    window = SequenceWindow(stream=0, bound=Bound(40), plan=SequencePlan(400))
+    for _ in range(2):
+        window.worker_ready(0, 1)
+        first, *_ = window.issue()
+        window.worker_lost(0)
+    assert window.issued[first[1].number].deaths == 2
+    for worker in (1, 2):
+        window.worker_ready(worker, 1)
+    issued = list(window.issue())
+    alone = [worker for worker, ticket in issued if ticket.number == 0]
+    assert [worker for worker, _ in issued] == [*alone, *[3 - alone[0]] * 2]
+    window.leave(alone[0])
+    assert not list(window.issue())
+    window.worker_lost(alone[0], died=False)  # only out of reach: it is tried alone once more
+    assert not list(window.issue()), "the other one's hands are full"
+    kept = 3 - alone[0]
+    for worker, ticket in issued[1:]:
+        assert worker == kept
+        window.answered(worker, ticket, payload=None, num_batches=len(ticket.indices))
+        again = [(worker, ticket.number) for worker, ticket in window.issue()]
+    assert again == [(kept, 0)]
