@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 
 import ray
 from ray._private.services import find_bootstrap_address
@@ -30,6 +31,8 @@ CLIENT_SCHEME = "ray://"
 KNOCK_TIMEOUT_S = 2.0
 """How long a cluster of this machine may take to accept a connection."""
 
+_joining = threading.Lock()
+
 
 def ensure_ray() -> None:
     """Join the cluster of ``RAY_ADDRESS``, or the one this machine joined by ``ray start``; else start a local one.
@@ -42,8 +45,12 @@ def ensure_ray() -> None:
     """
     if client.is_connected():
         raise _no_client("ray.init joined its cluster as a client (ray://...)")
-    if ray.is_initialized():
-        return
+    with _joining:  # several threads may begin at once
+        if not ray.is_initialized():
+            _join()
+
+
+def _join() -> None:
     address = os.environ.get("RAY_ADDRESS") or _started_here()
     if address is not None and address.startswith(CLIENT_SCHEME):
         raise _no_client(f"RAY_ADDRESS is {address}")

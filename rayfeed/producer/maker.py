@@ -29,6 +29,7 @@ from rayfeed.producer.compressor import Compressor
 from rayfeed.producer.messages import Answer, Ended, Made, OutOfTurn, Raised, Run, SourceRecord, Ticket
 from rayfeed.producer.twins import NUM_COMPARED, digest
 from rayfeed.source.failure import Failure
+from rayfeed.source.graph_draws import GraphDraws
 from rayfeed.source.missing import naming_missing_modules
 from rayfeed.source.seeding import batch_rng, lane_rng, seed_batch, worker_seed
 from rayfeed.source.shared_streams import SharedStreams
@@ -131,6 +132,7 @@ class Maker:
         self.worker = worker
         self._compressor = compressor
         self._shared = SharedStreams() if num_threads > 1 else None
+        self._graphs = GraphDraws()
         self.place = place
         self._opened: dict[int, _Opened] = {}
         self._closed: set[int] = set()
@@ -207,6 +209,7 @@ class Maker:
             if opened is not None:
                 opened.asked = opened.asked or place.asked
         drawn = self._shared.look() if self._shared is not None and record.seeded else ()
+        graphs = self._graphs.look() if record.seeded else ()
         started = time.perf_counter()
         schema = opened.inspector.schema if opened is not None else None
         frame = encode(flats, schema) if schema is not None and flats else None
@@ -214,7 +217,9 @@ class Maker:
             frame = self._compressor.pack(frame, time.perf_counter() - begun)
         ended_at = time.perf_counter()
         asked = opened.asked if opened is not None else False
-        run = Run(frame, len(flats), produce_s, ended_at - started, asked, ended_at - begun, drawn, tuple(digests))
+        run = Run(
+            frame, len(flats), produce_s, ended_at - started, asked, ended_at - begun, drawn, graphs, tuple(digests)
+        )
         if event is not None:
             return Raised(run, event)
         return Ended(run) if ended else Made(run)

@@ -114,6 +114,7 @@ class Run:
         make_s: Seconds in all, the source being open: in user code, with checks and copies, and laying out.
         drawn: Random streams that the threads of the producer share and that user code drew from, though a seed was
             given; as far as was seen yet.
+        graphs: Functions of user code that draw random numbers in TensorFlow's graphs, though a seed was given.
         digests: Of those of its batches that are among the first of a copy of a generator; empty where there is one.
     """
 
@@ -124,6 +125,7 @@ class Run:
     asked: bool
     make_s: float = 0.0
     drawn: tuple[str, ...] = ()
+    graphs: tuple[str, ...] = ()
     digests: tuple[bytes, ...] = ()
 
 

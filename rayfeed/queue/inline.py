@@ -67,7 +67,7 @@ class InlineStream:
         self._inspector = Inspector(bare_inputs=record.bare_inputs)
         self._produce_s = 0.0
         self._closed = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._lane = Place(None, lane_rng(record.root, 0))  # of a generator
         with running_in(self._lane):
             self._opened = open_source(source, record.info)
@@ -86,6 +86,13 @@ class InlineStream:
             item = next(self._items, None)
         except Exception as error:
             self._failure = error  # raised again by every later call: the stream has not ended
+            raise
+        except BaseException as error:
+            self._failure = FeedClosedError(
+                f"this feed was interrupted ({type(error).__name__}) while {self._record.name} made a batch in this "
+                "process, and its loop over the source ended with that: open a new one.\n"
+                "  One that is given this one's state_dict() begins with the batch that was interrupted."
+            )
             raise
         finally:
             self._meter.waited(time.perf_counter() - started)

@@ -27,6 +27,13 @@ SHARED_STREAMS = (
     "or use use_multiprocessing=True."
 )
 
+GRAPHS = (
+    "{name} draws random numbers in {functions}, which TensorFlow runs as a graph. A graph keeps the seed that it was "
+    "traced with: these numbers are the same in every batch of a producer and differ between producers, although a "
+    "seed was given. Draw them by tf.random.stateless_uniform and its kin, with two numbers of rayfeed.rng() as a seed "
+    "that the function takes as an argument."
+)
+
 
 class Notices:
     """What was heard of one stream, and what was said of it. Used by the conductor's thread alone.
@@ -57,6 +64,8 @@ class Notices:
                 found += self._once(TWINS, one=same[0], other=same[1], count=NUM_COMPARED)
         if run.drawn:
             found += self._once(SHARED_STREAMS, streams=" and ".join(run.drawn))
+        if run.graphs:
+            found += self._once(GRAPHS, functions=" and ".join(f"{name}()" for name in run.graphs))
         return found
 
     def _once(self, text: str, **values: object) -> list[str]:

@@ -1,7 +1,7 @@
 """A training's checkpoints as files: whole or not there, whenever the process that writes them is killed.
 
-    checkpoint-00000012.rayfeed   the newest has the highest number
-    checkpoint-00000013.part      one that is being written, or was when its process died: nobody reads it
+    checkpoint-00000012.rayfeed    the newest has the highest number
+    checkpoint-00000013-RUN.part   one that is being written, or was when its process died: nobody reads it
 
 A file is written under its ``.part`` name and renamed when it is closed; then what was there before is removed. Between
 the two there are two whole files, of which the newer counts. On an object store a name appears when all of it is
@@ -33,7 +33,7 @@ MAGIC = b"rayfeed checkpoint 1\n"
 """The first line, with the version of all that follows."""
 
 NAME = re.compile(r"checkpoint-(\d+)\.rayfeed")
-UNFINISHED = re.compile(r"checkpoint-(\d+)\.part")
+UNFINISHED = re.compile(r"checkpoint-(\d+)-(\w+)\.part")
 
 LENGTH_BYTES = 8
 DIGEST_BYTES = 32
@@ -126,20 +126,32 @@ class CheckpointFiles:
             while length := int.from_bytes(file.read(LENGTH_BYTES), "little"):
                 yield file.read(length)
 
-    def write(self, label: Label, records: Iterable[bytes]) -> str:
+    def write(self, label: Label, records: Iterable[bytes], *, replaces: str | None = None) -> str:
         """Save a checkpoint in the place of those before.
 
         Args:
             label: What it holds.
             records: What to save; made one after the other, while they are written.
+            replaces: Another run whose checkpoint may be replaced: that with which the training began.
 
         Returns:
             Its name.
+
+        Raises:
+            CheckpointError: The newest one there is another training's, which runs as well.
         """
         self._files.create_dir(self._path, recursive=True)
+        runs = {label.run, replaces}
+        found = self.newest()
+        if found is not None and found.label.run not in runs:
+            raise CheckpointError(
+                f"{self.location} got the checkpoint of another training, at {found.label} ({found.name}), while this "
+                f"one ran up to {label}: they would replace each other's.\n"
+                "  Give each training a checkpoint_dir of its own."
+            )
         before = self._names(NAME)
         number = int(before[-1].partition("-")[2].partition(".")[0]) + 1 if before else 0
-        name, unfinished = f"checkpoint-{number:08}.rayfeed", f"checkpoint-{number:08}.part"
+        name, unfinished = f"checkpoint-{number:08}.rayfeed", f"checkpoint-{number:08}-{label.run}.part"
         with contextlib.closing(self._files.open_output_stream(self.at(unfinished))) as file:
             digest = hashlib.sha256()
 
@@ -155,7 +167,8 @@ class CheckpointFiles:
             put(bytes(LENGTH_BYTES))
             file.write(digest.digest())
         self._files.move(self.at(unfinished), self.at(name))
-        for other in [*before, *self._names(UNFINISHED)]:
+        left = [one for one in self._names(UNFINISHED) if one.removesuffix(".part").rpartition("-")[2] in runs]
+        for other in [*before, *left]:
             self._files.delete_file(self.at(other))
         return name
 

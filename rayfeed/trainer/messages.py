@@ -61,12 +61,14 @@ class CheckpointPlan:
         every: Batches from one to the next; None: each epoch's end.
         run: Tells the checkpoints of this call from those of others.
         start: The name of the one to go on from; None: the training begins at its beginning.
+        replaces: The call that saved the one that is there; None where there is none.
     """
 
     location: str
     every: int | None
     run: str
     start: str | None
+    replaces: str | None
 
 
 @dataclass(frozen=True)

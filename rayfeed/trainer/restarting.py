@@ -109,7 +109,8 @@ class Attempts:
         if self.location is None:
             return None
         name = start.name if start is not None else None
-        return CheckpointPlan(self.location, self._options.save_every, self._run, name)
+        replaces = found.label.run if found is not None else None
+        return CheckpointPlan(self.location, self._options.save_every, self._run, name, replaces)
 
     def _going_on(self, start: Found | None, lost_at: float) -> str:
         if start is not None:

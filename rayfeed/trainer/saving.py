@@ -204,7 +204,7 @@ class Recorder:
             random=random_state(),
             callbacks=self._changed(),
         )
-        self._files.write(label, self._records(saved))
+        self._files.write(label, self._records(saved), replaces=self._plan.replaces)
 
     def _records(self, saved: Saved) -> Iterator[bytes]:
         yield pickle.dumps(saved)

@@ -61,6 +61,30 @@ def test_a_ray_that_is_initialized_is_used_as_it_is(address):
     assert ray.cluster_resources()["CPU"] == NUM_CPUS
 
 
+SEVERAL = """
+import threading
+import rayfeed
+from tests.sources import Numbered, numbers_of
+
+all_have_read = threading.Barrier(3)
+
+def read():
+    with rayfeed.Feed(Numbered(5)) as feed:
+        print(numbers_of(feed))
+    all_have_read.wait(60)  # Ray's processes end with the thread that started them
+
+threads = [threading.Thread(target=read) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_that_begin_at_one_time_share_one_ray():
+    assert assert_runs(SEVERAL, RAY_ADDRESS="local").splitlines() == ["[0, 1, 2, 3, 4]"] * 3
+
+
 REFUSED = """
 import sys
 import ray

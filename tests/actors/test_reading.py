@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import rayfeed
+from rayfeed.errors import FeedClosedError
 from rayfeed.queue.stream import Delivered
 from tests.conftest import wait_until
 from tests.sources import Numbered, number_of, numbers_of
@@ -21,6 +22,28 @@ def test_take_and_iter_continue_where_the_last_reader_stopped(workers):
         assert numbers_of(feed.take(5)) == [0, 1, 2, 3, 4]
         assert numbers_of(feed) == [0, 1, 2, 3, 4]  # the pass was read to its end, so that this is the next one
         assert numbers_of(feed.take(0)) == []
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_a_batch_is_made_in_line_is_no_end_of_the_stream():
+    with rayfeed.Feed(Numbered(5, at={2: interrupted}), workers=0) as feed:
+        with pytest.raises(KeyboardInterrupt):
+            numbers_of(feed)
+        for _ in range(2):
+            with pytest.raises(FeedClosedError) as caught:
+                numbers_of(feed)
+        state = feed.state_dict()
+    assert str(caught.value) == (
+        "this feed was interrupted (KeyboardInterrupt) while source made a batch in this process, and its loop over "
+        "the source ended with that: open a new one.\n"
+        "  One that is given this one's state_dict() begins with the batch that was interrupted."
+    )
+    with rayfeed.Feed(Numbered(5), workers=0) as feed:
+        feed.load_state_dict(state)
+        assert numbers_of(feed) == [2, 3, 4]
 
 
 def test_an_iterator_that_is_kept_shares_its_place_with_take():

@@ -324,7 +324,7 @@ def trained_with_checkpoints(model, source, steps, *, fails_after, every, folder
         validation_freq=1,
     )
     found = CheckpointFiles(folder, "").newest()
-    plan = CheckpointPlan(folder, every, "run", found.name if found is not None else None)
+    plan = CheckpointPlan(folder, every, "run", found.name if found is not None else None, None)
     callbacks = [Fails(fails_after)]
     return run_job(
         job,

@@ -37,6 +37,46 @@ def test_a_batch_draws_the_same_from_tensorflow_and_keras_in_any_producer():
     assert len({value for batch in expected for value in batch[0]}) == 36
 
 
+@tf.function
+def frozen(images):
+    return images + tf.random.uniform(tf.shape(images))
+
+
+@tf.function
+def given(images, seed):
+    return images + tf.random.stateless_uniform(tf.shape(images), seed)
+
+
+class InGraphs(rayfeed.Sequence):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return frozen(tf.zeros((1, 3))).numpy(), None
+
+
+class GivenSeeds(InGraphs):
+    def __getitem__(self, index):
+        pipeline = tf.data.Dataset.from_tensors(tf.zeros((1, 3))).map(lambda x: x + tf.random.uniform(()))
+        return given(next(iter(pipeline)), tuple(rayfeed.rng().integers(2**31, size=2).tolist())).numpy(), None
+
+
+def passes(source, workers, seed):
+    with rayfeed.Feed(source, workers, use_multiprocessing=True, seed=seed) as feed:
+        return [inputs.tolist() for _ in range(2) for inputs, _ in feed]
+
+
+def test_numbers_that_a_graph_draws_by_itself_are_told_of_and_those_it_is_given_are_the_batchs_own():
+    with pytest.warns(UserWarning, match=r"source draws random numbers in frozen\(\), which TensorFlow") as told:
+        passes(InGraphs(), 2, 3)
+    assert len(told) == 1
+    assert "the same in every batch of a producer and differ between producers, although" in str(told[0].message)
+    passes(InGraphs(), 1, None)  # without a seed nothing begins anew, and nobody is told
+    batches = passes(GivenSeeds(), 1, 3)
+    assert batches == passes(GivenSeeds(), 3, 3)
+    assert len({str(batch) for batch in batches}) == 16
+
+
 def test_torch_draws_the_same_for_the_same_batch_and_in_line_its_stream_goes_on_as_it_was():
     torch = pytest.importorskip("torch")
     seed_batch(3, 1, 4)

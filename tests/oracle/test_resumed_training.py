@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import rayfeed
 from rayfeed.errors import CheckpointError, OptionError
+from rayfeed.trainer.checkpoint_files import CheckpointFiles, Label
 from tests.oracle.sources import Announced, Noisy, OwnError, Rows, generated, noise
 from tests.sources import Once
 
@@ -264,6 +265,19 @@ def test_a_checkpoint_of_another_training_is_refused_and_not_replaced(parts):
     name.write_bytes(name.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=f"{name} was cut or changed"):
         parts.fit(Rows, trainer=parts.options(resume=True), **IN_LINE)
+
+
+def test_of_two_trainings_that_save_to_one_directory_one_ends_and_says_so(parts):
+    class Other(keras.callbacks.Callback):
+        """What another training would do."""
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 5:
+                files = CheckpointFiles(parts.directory, "/")
+                files.write(Label("other", 0, 2, False, 0.0), [b"x"], replaces=files.newest().label.run)
+
+    with pytest.raises(CheckpointError, match=r"got the checkpoint of another training, at epoch 0, batch 2 .*batch 8"):
+        parts.fit(Rows, trainer=parts.options(save_every=4), callbacks=[Other()], **IN_LINE)
 
 
 def test_nothing_to_resume_is_told(parts, tmp_path, monkeypatch):

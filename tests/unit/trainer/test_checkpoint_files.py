@@ -78,7 +78,7 @@ def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(files, tm
     with start_script(KILLED, str(tmp_path)) as process:
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    assert names(tmp_path) == ["checkpoint-00000000.rayfeed", "checkpoint-00000001.part"]
+    assert names(tmp_path) == ["checkpoint-00000000.rayfeed", "checkpoint-00000001-one.part"]
     found = files.newest()
     files.check(found.name)
     assert (found.label.epoch, list(files.read(found.name))) == (1, [b"whole"])
@@ -94,6 +94,25 @@ def test_one_killed_before_it_removes_the_older_leaves_both_and_the_newer_counts
     assert files.newest().label.epoch == 3
     files.write(Label("one", 4, 0, False, 0.0), [b"newest"])
     assert names(tmp_path) == ["checkpoint-00000002.rayfeed"]
+
+
+def test_a_checkpoint_of_a_training_that_runs_as_well_is_not_replaced_and_its_unfinished_one_not_removed(
+    files, tmp_path
+):
+    files.write(Label("one", 0, 3, False, 0.0), [b"x"])
+    with pytest.raises(CheckpointError) as caught:
+        files.write(Label("two", 0, 5, False, 0.0), [b"y"])
+    assert str(caught.value) == (
+        f"{tmp_path}/saved got the checkpoint of another training, at epoch 0, batch 3 (checkpoint-00000000.rayfeed), "
+        "while this one ran up to epoch 0, batch 5: they would replace each other's.\n"
+        "  Give each training a checkpoint_dir of its own."
+    )
+    for run in ("one", "two", "three"):
+        (tmp_path / "saved" / f"checkpoint-00000001-{run}.part").touch()
+    files.write(Label("two", 0, 5, False, 0.0), [b"y"], replaces="one")  # the one it began with
+    assert names(tmp_path) == ["checkpoint-00000001-three.part", "checkpoint-00000001.rayfeed"]
+    with pytest.raises(CheckpointError, match="at epoch 0, batch 5"):
+        files.write(Label("one", 0, 6, False, 0.0), [b"z"])
 
 
 def test_an_error_while_records_are_made_leaves_the_checkpoint_before(files, tmp_path):

@@ -58,7 +58,7 @@ def test_another_goes_on_from_the_calls_own_checkpoint(job):
     run = tries.plan(None).run
     tries.lost("node 10.0.0.1, pid 42", died())
     plan, text = told(tries, found(run))
-    assert plan == CheckpointPlan("saved", 7, run, "checkpoint-00000005.rayfeed")
+    assert plan == CheckpointPlan("saved", 7, run, "checkpoint-00000005.rayfeed", run)
     assert text == (
         "rayfeed: the trainer (node 10.0.0.1, pid 42) was lost during fit: going on from epoch 2, batch 37, saved 10 s "
         "before. Failure 1 of 3 (TrainerOptions.max_failures)."
