@@ -77,6 +77,8 @@ def check_operator_rules(cluster):
 
 
 def check_security(cluster):
+    tight = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert cluster["autoscalerOptions"]["securityContext"] == tight
     for name, group in groups(cluster).items():
         spec = pod(group)
         assert group["template"]["metadata"]["labels"] == {"app.kubernetes.io/part-of": "rayfeed"}, "the policy's"
@@ -86,7 +88,7 @@ def check_security(cluster):
         assert spec["automountServiceAccountToken"] is (name == "head"), "the autoscaler alone speaks to Kubernetes"
         assert not {"hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers"} & set(spec)
         (container,) = spec["containers"]
-        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert container["securityContext"] == tight
         assert not any("hostPort" in port for port in container["ports"])
 
 
@@ -124,8 +126,10 @@ def test_pods_get_the_memory_and_the_time_to_end_that_ray_counts_on():
 def test_the_job_runs_the_example_once_more_when_its_head_is_lost_and_leaves_no_cluster():
     spec = job()["spec"]
     assert spec["entrypoint"].startswith("python /home/ray/examples/digits.py ")
-    assert spec["submissionMode"] == "SidecarMode"
-    assert not {"submitterPodTemplate", "clusterSelector"} & set(spec), "SidecarMode forbids them"
+    assert spec["submissionMode"] == "HTTPMode", "submits from no pod, and not before the trainer's GPU is there"
+    assert {
+        group["replicas"] for group in cluster_of(job())["workerGroupSpecs"] if "trainer" in str(group["labels"])
+    } == {1}
     assert spec["shutdownAfterJobFinishes"] is True, "ttlSecondsAfterFinished needs it"
     assert spec["backoffLimit"] == 1
     assert spec["preRunningDeadlineSeconds"] < spec["activeDeadlineSeconds"]

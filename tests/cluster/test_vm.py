@@ -84,6 +84,14 @@ def test_freed_objects_go_as_soon_as_in_a_local_ray(file):
         assert f"RAY_free_objects_period_milliseconds={FREE_OBJECTS_PERIOD_MS} " in command
 
 
+def test_what_rays_launcher_sets_for_its_commands_reaches_no_process_of_ray(file):
+    """It exports OMP_NUM_THREADS=1 and PYTHONWARNINGS=ignore: one thread for all, and no warning of rayfeed's."""
+    for command in starts(load(file)):
+        before, found, _ = command.partition("unset OMP_NUM_THREADS PYTHONWARNINGS; ")
+        assert found
+        assert "ray start" not in before
+
+
 def test_machines_are_ended_and_not_kept(file):
     assert load(file)["provider"]["cache_stopped_nodes"] is False
 
