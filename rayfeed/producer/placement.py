@@ -24,6 +24,9 @@ from rayfeed.options import ProducerOptions, TrainerOptions
 if TYPE_CHECKING:
     from ray.exceptions import RuntimeEnvSetupError
 
+OPERATORS = ("!", "in(")
+"""How a label's value begins in a selector that is more than equality."""
+
 TOLD_AFTER_S = 15.0
 """How long an actor may take to start before its caller is told; it takes a second where there is a place."""
 
@@ -121,14 +124,21 @@ def trainer_claim(options: TrainerOptions) -> Claim:
 def refuse_impossible(claim: Claim, *, what: str, options: str) -> None:
     """Raise `PlacementError` if no node could hold the claim even when empty; only warn where the cluster can grow.
 
-    Label selectors are Ray's to match: they are not judged here.
+    Of label selectors equality is looked at; what has operators is Ray's to match.
     """
     nodes = living_nodes()
     wanted = claim.amounts()
-    if any(all(node["Resources"].get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
+    labels = {name: value for name, value in claim.label_selector.items() if not value.startswith(OPERATORS)}
+    labelled = [node for node in nodes if labels.items() <= node["Labels"].items()]
+    if any(all(node["Resources"].get(name, 0.0) >= amount for name, amount in wanted.items()) for node in labelled):
         return
-    have = "; ".join(f"{node['NodeManagerAddress']}: {_described(node['Resources'], wanted)}" for node in nodes)
-    message = f"{what} claims {claim}, more than any node of the cluster has ({have})."
+    if labelled:
+        have = "; ".join(f"{node['NodeManagerAddress']}: {_described(node['Resources'], wanted)}" for node in labelled)
+        lack = f"more than any {'such ' if labels else ''}node of the cluster has ({have})"
+    else:
+        have = "; ".join(f"{node['NodeManagerAddress']}: {_labels(node['Labels'], labels)}" for node in nodes)
+        lack = f"and no node of the cluster has these labels ({have})"
+    message = f"{what} claims {claim}, {lack}."
     if can_grow():
         warnings.warn(f"rayfeed: {message} Waiting for the autoscaler to add such a node.", stacklevel=2)
         return
@@ -220,6 +230,10 @@ def living_nodes() -> list[dict[str, Any]]:
 
 def _described(resources: Mapping[str, float], wanted: Mapping[str, float]) -> str:
     return ", ".join(_amount(name, resources.get(name, 0.0)) for name in wanted)
+
+
+def _labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={labels[name]}" for name in wanted if name in labels) or "none of them"
 
 
 def _amount(name: str, amount: float, total: float | None = None) -> str:

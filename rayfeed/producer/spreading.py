@@ -11,13 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayfeed.producer.cluster import draining_nodes
-from rayfeed.producer.placement import Claim, living_nodes
+from rayfeed.producer.placement import OPERATORS, Claim, living_nodes
 
 NODE_ID = "ray.io/node-id"
 """The label by which Ray names each node."""
-
-OPERATORS = ("!", "in(")
-"""How a label's value begins in a selector that is more than equality."""
 
 
 class Spread:

@@ -37,6 +37,23 @@ def test_what_no_node_has_is_refused_at_once_with_the_numbers(options, claimed, 
     assert "lower ProducerOptions, or add such a node" in text
 
 
+def test_labels_that_no_node_has_are_refused_at_once_with_those_it_has():
+    selector = {"colour": "red", "ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    with pytest.raises(PlacementError) as caught:
+        rayfeed.Feed(Numbered(3), producers=ProducerOptions(num_cpus=0, label_selector=selector))
+    assert re.search(
+        r"a producer claims no resources on a node with colour=red, ray.io/node-id=\w+, and no node of the cluster has "
+        r"these labels \([\d.]+: ray.io/node-id=\w+\)\.\n  It would wait for ever",
+        str(caught.value),
+    )
+    there = {"ray.io/node-id": selector["ray.io/node-id"], "colour": "!red"}  # operators are Ray's
+    with rayfeed.Feed(Numbered(3), producers=ProducerOptions(num_cpus=0, label_selector=there)) as feed:
+        assert numbers_of(feed) == [0, 1, 2]
+    too_large = ProducerOptions(num_cpus=64, label_selector=there)
+    with pytest.raises(PlacementError, match=r"claims 64 CPU on a node .*, more than any such node of the cluster has"):
+        rayfeed.Feed(Numbered(3), producers=too_large)
+
+
 @pytest.fixture
 def all_cpus_taken():
     """Another job's actor that holds every CPU."""
