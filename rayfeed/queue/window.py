@@ -145,7 +145,6 @@ class Window(ABC):
         self.workers: dict[int, int] = {}  # worker -> slots
         self.held: dict[int, set[tuple[int, int]]] = {}  # worker -> (ticket, attempt) that it holds
         self.newest: dict[int, int] = {}  # worker -> number of the ticket it was given last
-        self.num_slots = 0  # batches that can be made at one time
         self.outstanding = 0
         self.num_made = self.num_consumed = self.num_discarded = self.num_handed_over = self.num_remade = 0
         self.over = False
@@ -158,7 +157,6 @@ class Window(ABC):
         if worker in self.workers:
             raise InternalError(f"worker {worker} became ready twice without being lost")
         self.workers[worker] = slots
-        self.num_slots += slots
         self.held[worker] = set()
 
     def breaks(self, worker: int) -> bool:
@@ -175,7 +173,6 @@ class Window(ABC):
         self.leaving.discard(worker)
         self.alone.let_go(worker)
         slots = self.workers.pop(worker, 0)
-        self.num_slots -= slots
         orphans: list[Ticket] = []
         for place, (number, _) in enumerate(sorted(self.held.pop(worker, set()))):
             state = self.issued.get(number)
@@ -318,6 +315,11 @@ class Window(ABC):
         return self._numbers - 1
 
     @property
+    def slots(self) -> int:
+        """Batches that can be made at one time."""
+        return sum(self.workers.values())
+
+    @property
     def limit(self) -> int:
         """Batches that may be outstanding: the queue's bound, and one in each worker's hands."""
         waiting = self.bound.num_batches
@@ -325,14 +327,14 @@ class Window(ABC):
             # Before the first answer a batch's size is unknown: one may wait.
             size = self.sizer.bytes_per_batch
             waiting = min(waiting, max(1, int(self.bound.num_bytes / size)) if size else 1)
-        return waiting + self.num_slots
+        return waiting + self.slots
 
     def _room(self) -> int:
         """Batches the next ticket may hold; 0 when it should wait."""
         limit = self.limit
         if (room := limit - self.outstanding) < 1:
             return 0
-        size = self.sizer.count(bound=limit, slots=self.num_slots, may_idle=self.MAY_IDLE)
+        size = self.sizer.count(bound=limit, slots=self.slots, may_idle=self.MAY_IDLE)
         # A crumb would cost a whole object's control work: wait for a ticket's worth of room while others are out.
         if room < size and any(not state.done for state in self.issued.values()):
             return 0
