@@ -72,10 +72,11 @@ def nothing_left(cluster, orphans, request):
     gc.collect()  # a traceback's frames are cycles, and may hold what the test used
     if not within(LEAVING_S, lambda: not before.left()):
         evict()
-        if within(LEAVING_S, lambda: not before.left(bytes_held())):
-            orphans.extend([request.node.nodeid] if before.left() else [])
-        else:
-            pytest.fail("; ".join(before.left()))
+        within(LEAVING_S, lambda: not before.left() or not before.left(bytes_held()))
+        if left := before.left():
+            if held := before.left(bytes_held()):
+                pytest.fail(f"{'; '.join(left)}; of these, some process refers to: {'; '.join(held)}")
+            orphans.append(request.node.nodeid)
     # What is there now stays: modules, above all TensorFlow's. To look at all of it takes 0.3 s, once is enough.
     gc.freeze()
 
