@@ -25,7 +25,7 @@ class Restarts:
 
     def next(self, now: float) -> float | None:
         """When the replacement of a producer that is lost now may start; None where it may not be replaced."""
-        self._used = [at for at in self._used if now - at < WITHIN_S]
+        self._used = [at for at in self._used if at + WITHIN_S > now]  # added, as in `again`: rounded alike
         if len(self._used) >= self._most:
             return None
         self._used.append(now)

@@ -31,6 +31,13 @@ def test_only_the_last_minute_counts():
     assert restarts.next(30.0 + WITHIN_S) is not None
 
 
+@pytest.mark.parametrize("lost", [4.0, 4.1])  # 4.1 + 60 - 4.1 is less than 60
+def test_it_may_be_replaced_at_the_very_moment_that_is_said(lost):
+    restarts = Restarts(1)
+    assert restarts.next(lost) == lost
+    assert restarts.next(restarts.again()) is not None
+
+
 @pytest.mark.parametrize("most", [0, 1])
 def test_there_may_be_none_and_a_new_call_begins_anew(most):
     restarts = Restarts(most)
