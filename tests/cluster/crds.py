@@ -33,6 +33,16 @@ def validators(directory):
     return found
 
 
+def with_scale(directory):
+    """The kinds, of those that the definitions in a folder define, that say how many pods they want."""
+    found = []
+    for path in sorted(directory.glob("*.yaml")):
+        definition = yaml.load(path.read_text(), LOADER)  # noqa: S506 - as above
+        subresources = [version.get("subresources", {}) for version in definition["spec"]["versions"]]
+        found += [definition["spec"]["names"]["kind"]] if any("scale" in parts for parts in subresources) else []
+    return found
+
+
 def strict(node):
     """A structural schema as JSON Schema, in which a field it does not know is an error instead of dropped."""
     if isinstance(node, list):

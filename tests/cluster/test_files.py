@@ -1,8 +1,10 @@
 """All files of `cluster/`: each is tested, none holds a secret, and the image and the scripts pass their tools."""
 
+import inspect
 import re
 
 import pytest
+from ray.autoscaler._private.docker import docker_start_cmds
 from ray.scripts.scripts import start
 
 from rayfeed.producer.cluster import FREE_OBJECTS_PERIOD_MS
@@ -12,9 +14,10 @@ TESTED_BY = {
     "README.md": "tests/cluster/test_files.py",
     "images/Dockerfile": "tests/cluster/test_files.py",
     "images/Dockerfile.dockerignore": "tests/cluster/test_files.py",
-    "slurm/*": "tests/cluster/test_files.py",
+    "slurm/*": "tests/cluster/test_slurm.py",
     "local/*": "tests/nodes/test_hosts.py",
     "vm/*.yaml": "tests/cluster/test_vm.py",
+    "vm/aws_head_policy.json": "tests/cluster/test_vm.py",
     "vm/spot_watch.py": "tests/cluster/test_spot_watch.py",
     "k8s/base/*": "tests/cluster/test_k8s.py",
     "k8s/overlays/*/kustomization.yaml": "tests/cluster/test_k8s.py",
@@ -88,6 +91,20 @@ def test_the_readme_says_what_the_files_do():
     assert set(re.findall(r":(\d+\.\d+\.\d+)-[cg]pu", text)) == {pinned("ray")}
 
 
+def test_a_gpu_node_without_our_image_is_told_to_install_the_tensorflow_with_cuda_that_is_tested():
+    commands = re.findall(r"pip install rayfeed 'tensorflow\[and-cuda\]==(.*?)'", (CLUSTER / "README.md").read_text())
+    assert commands == [pinned("tensorflow").rpartition(".")[0] + ".*"]
+
+
+def test_the_readme_does_not_take_a_hop_limit_for_a_wall_around_containers():
+    text = (CLUSTER / "README.md").read_text()
+    (told,) = re.findall(r"^- \*\*The cloud account\.\*\* (.*?)^- ", text, re.MULTILINE | re.DOTALL)
+    assert "`--net=host`), so that a hop limit of 1 does not keep it from the metadata service" in re.sub(
+        r"\s+", " ", told
+    )
+    assert '"--net=host"' in inspect.getsource(docker_start_cmds), "as Ray's launcher starts them"
+
+
 def test_hadolint_finds_nothing_in_the_dockerfile():
     assert run(BIN / "hadolint", DOCKERFILE) == (0, "")
 
@@ -129,16 +146,6 @@ def test_ray_start_has_every_option_that_it_is_given(path):
     given = [re.findall(r"--[a-z-]+", call) for call in re.findall(r"ray start (--.*(?:\n    --.*)*)", text)]
     assert len(given) == 2
     assert [option for options in given for option in options if option not in known] == []
-
-
-def test_the_slurm_job_has_a_token_of_its_own_and_no_dashboard():
-    text = SBATCH.read_text()
-    assert "export RAY_AUTH_TOKEN RAY_AUTH_MODE=token\n" in text
-    assert "secrets.token_hex(32)" in text
-    assert text.index("RAY_AUTH_MODE=token") < text.index("ray start")
-    assert "--include-dashboard=false" in text
-    assert f"export RAY_free_objects_period_milliseconds={FREE_OBJECTS_PERIOD_MS}\n" in text
-    assert "set -- examples/digits.py\n" in text
 
 
 @pytest.mark.parametrize("script", [SBATCH, CLUSTER / "local" / "hosts.sh"], ids=lambda path: path.name)

@@ -14,6 +14,9 @@ from rayfeed.producer.cluster import FREE_OBJECTS_PERIOD_MS
 from tests.cluster import crds
 from tests.cluster.manifests import BIN, CLUSTER, load, pinned, run
 
+KUBERAY = "1.7.0"
+"""The version whose definitions and rules the tests know."""
+
 OVERLAYS = ["eks-karpenter", "gke-spot", "kind"]
 KUSTOMIZE = ("kubectl", "kustomize") if shutil.which("kubectl") else ("kustomize", "build")
 GRACE_S = 20
@@ -27,7 +30,7 @@ ALPHA = {"networkPolicy", "tlsOptions", "historyServerOptions"}
 @pytest.fixture(scope="module")
 def definitions():
     if crds.folder() is None:
-        pytest.skip("RAYFEED_CRDS does not name the folder with KubeRay 1.7.0's custom resource definitions")
+        pytest.skip(f"RAYFEED_CRDS does not name the folder with KubeRay {KUBERAY}'s custom resource definitions")
     return crds.validators(crds.folder())
 
 
@@ -161,12 +164,62 @@ def test_only_the_clusters_pods_the_operator_and_prometheus_get_in():
     assert all(rule["from"] for rule in policy["ingress"]), "an empty rule lets everybody in"
 
 
-def test_the_budget_keeps_head_and_trainer_and_lets_producers_go():
-    budget = load("k8s/base/poddisruptionbudget.yaml")["spec"]
-    assert budget["maxUnavailable"] == 0
+def check_budget(budget, cluster):
+    """Of pods whose owner has no scale subresource Kubernetes takes a count that stays, and nothing else."""
+    assert set(budget) == {"minAvailable", "selector"}
+    assert budget["selector"]["matchLabels"] == {"app.kubernetes.io/part-of": "rayfeed"}
     (rule,) = budget["selector"]["matchExpressions"]
     assert rule == {"key": "ray.io/group", "operator": "NotIn", "values": ["producers"]}
-    assert rule["values"][0] in groups(cluster_of(job()))
+    names = [group["groupName"] for group in cluster["workerGroupSpecs"]]
+    assert "producers" in names
+    staying = [group for group in cluster["workerGroupSpecs"] if group["groupName"] != "producers"]
+    assert all(group["minReplicas"] == group["replicas"] == group["maxReplicas"] for group in staying)
+    assert budget["minAvailable"] == 1 + sum(group["replicas"] for group in staying), "the head and these"
+
+
+def test_the_budget_counts_head_and_trainer_and_lets_producers_go():
+    check_budget(load("k8s/base/poddisruptionbudget.yaml")["spec"], cluster_of(job()))
+
+
+def test_kuberays_kinds_have_no_scale_of_which_a_budget_could_take_a_share(definitions):
+    """Why the budget counts; the day this fails it may say maxUnavailable."""
+    assert definitions
+    assert crds.with_scale(crds.folder()) == []
+
+
+def cpus(group):
+    return int(pod(group)["containers"][0]["resources"]["requests"]["cpu"])
+
+
+def check_workers(resource):
+    """The job asks for producers that the trainer's pod cannot hold, and its producers' pods can."""
+    (workers,) = re.findall(r" --workers (\d+) ", resource["spec"]["entrypoint"])
+    there = groups(cluster_of(resource))
+    assert cpus(there["trainer"]) < int(workers), "none would need a pod of its own"
+    assert int(workers) <= there["producers"]["maxReplicas"] * cpus(there["producers"])
+
+
+def test_the_job_has_producers_for_which_pods_must_come():
+    check_workers(job())
+
+
+def test_the_readme_says_when_a_job_ends_by_itself_and_how_it_is_run_again():
+    text = (CLUSTER / "README.md").read_text()
+    spec = job()["spec"]
+    for field in ("activeDeadlineSeconds", "preRunningDeadlineSeconds", "backoffLimit"):
+        assert f"`{field}: {spec[field]}`" in text
+    assert f"ends any training after {spec['activeDeadlineSeconds'] // 3600} hours" in text
+    assert f"kubectl delete rayjob {job()['metadata']['name']}" in text
+    (workers,) = re.findall(r" --workers (\d+) ", spec["entrypoint"])
+    assert f"trains with {workers} producers" in text
+
+
+def test_one_version_of_kuberay_is_named_everywhere():
+    files = [path for path in CLUSTER.rglob("*") if path.suffix in (".md", ".yaml")]
+    text = "\n".join(path.read_text() for path in files)
+    named = re.findall(r"(?:KubeRay(?:'s operator)?|kuberay-helm --version) v?(\d+\.\d+(?:\.\d+)?)", text)
+    assert len(named) >= 4
+    assert set(named) == {KUBERAY}
 
 
 @pytest.mark.parametrize("file", CORE)
@@ -223,6 +276,8 @@ def test_what_an_overlay_makes_keeps_every_rule_of_the_base(overlay):
     check_operator_rules(cluster)
     check_security(cluster)
     check_resources(cluster)
+    check_budget(resources["PodDisruptionBudget"]["spec"], cluster)
+    check_workers(resources["RayJob"])
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
