@@ -66,7 +66,8 @@ def fit_generator(
         max_queue_size: Finished batches that may wait, besides one in each worker's hands.
         workers: Producers, or threads of one producer without `use_multiprocessing`; 0 runs the source in the trainer.
             "auto", or the least and the most as a tuple: for a Sequence, producers over the cluster, whose number
-            follows how long the trainer waits.
+            follows how long the trainer waits. "auto" means at most the CPUs that there are when the call begins, also
+            where an autoscaler could add some.
         use_multiprocessing: Whether `workers` counts processes over the cluster. Each then runs its own copy of a
             generator, which asks `rayfeed.get_worker_info` for its share.
         shuffle: Whether each pass of a Sequence has a fresh random order of its batches; without effect when

@@ -6,6 +6,7 @@
     +-- OptionError (ValueError)       an argument or option that cannot hold
     +-- PlacementError (RuntimeError)  no node can, or did in time, take an actor
     +-- ProducerDiedError (RuntimeError)  producers were lost and the stream cannot go on without them
+    +-- StoreFullError (RuntimeError)     the object store, and the disk behind it, stayed full
     +-- TrainerDiedError (RuntimeError)   the trainer's process was lost
     +-- TrainerBusyError (RuntimeError)   a trainer was asked for a second call at once
     +-- CheckpointError (ValueError)      a file that is no checkpoint of rayfeed's, or not a whole one
@@ -34,7 +35,7 @@ class OptionError(RayfeedError, ValueError):
     """An argument or option that cannot hold. Not about a source, which is a `SourceError`.
 
     Raised before anything is started, unless only the data can tell (a class without a `class_weight`), or the
-    consumer's node (`max_queue_bytes`): then before a producer is.
+    consumer's node (`max_queue_bytes`, `checkpoint_dir`): then before a producer is.
     """
 
 
@@ -46,6 +47,12 @@ class ProducerDiedError(RayfeedError, RuntimeError):
     """Producers were lost and the stream cannot continue. Not raised for user exceptions, which cost no producer."""
 
 
+class StoreFullError(RayfeedError, RuntimeError):
+    """There was no room for batches for too long, in the object store and on disk. Not a bound that cannot hold, which
+    is an `OptionError` before anything is made.
+    """
+
+
 class TrainerDiedError(RayfeedError, RuntimeError):
     """The trainer's process was lost. Not raised for exceptions of the model or of callbacks."""
 
@@ -55,7 +62,10 @@ class TrainerBusyError(RayfeedError, RuntimeError):
 
 
 class CheckpointError(RayfeedError, ValueError):
-    """A file that is no checkpoint of rayfeed's, or not a whole one. Not one of another training: an `OptionError`."""
+    """A file that is no checkpoint of rayfeed's, or not a whole one; or another trainer saves to the directory too.
+
+    Not one of another training, from which this one was to go on: an `OptionError`.
+    """
 
 
 class FeedClosedError(RayfeedError, RuntimeError):

@@ -26,8 +26,9 @@ class ProducerOptions:
     """What each producer actor needs from the cluster.
 
     Attributes:
-        num_cpus: CPUs each producer claims. None: 1 where the cluster has twice as many CPUs free as there are
-            producers, or can grow; else 0, so that producers start on any machine.
+        num_cpus: CPUs each producer claims. None: 1 where the nodes that could hold a producer have twice as many CPUs
+            free as there are producers, or the cluster can grow; else 0, so that producers start on any machine. An
+            autoscaler gets machines for claims alone.
         memory: Bytes of memory each producer claims (Ray's logical ``memory``). None: no claim.
         resources: Custom Ray resources per producer.
         label_selector: Ray node labels a producer's node must have, such as ``{"rayfeed.io/role": "producer"}``.
@@ -35,7 +36,8 @@ class ProducerOptions:
         runtime_env: Ray's runtime environment of the producers, beyond that of the job: such as ``{"pip": [...]}`` or
             ``{"working_dir": "s3://bucket/code.zip"}``. Ray takes directories of this machine for a whole job alone.
         max_restarts: How often within a minute one producer is replaced after its process or node was lost.
-        start_timeout_s: Seconds a producer may wait for a place and start, while no other producer works.
+        start_timeout_s: Seconds a producer may wait for a place and start, while no other producer works. None: 300, or
+            1800 where an autoscaler may have to get a machine first.
         batch_timeout_s: Seconds after which a warning names the batch that is waited for, and its producer. Sooner or
             later than that, a Sequence's batch that takes much longer than others is made by an idle producer as well.
             A producer that has not answered after ten times as long is replaced.
@@ -56,7 +58,7 @@ class ProducerOptions:
     env_vars: Mapping[str, str] = field(default_factory=dict)
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
     max_restarts: int = 3
-    start_timeout_s: float = 300.0
+    start_timeout_s: float | None = None
     batch_timeout_s: float = 60.0
     on_generator_loss: OnGeneratorLoss = "restart"
     compression: Compression | None = None
@@ -65,7 +67,7 @@ class ProducerOptions:
         check_number("ProducerOptions.num_cpus", self.num_cpus, least=0, or_none=True)
         check_integer("ProducerOptions.memory", self.memory, least=1, or_none=True)
         check_integer("ProducerOptions.max_restarts", self.max_restarts, least=0)
-        check_number("ProducerOptions.start_timeout_s", self.start_timeout_s, least=0)
+        check_number("ProducerOptions.start_timeout_s", self.start_timeout_s, least=0, or_none=True)
         check_number("ProducerOptions.batch_timeout_s", self.batch_timeout_s, least=1)
         if self.on_generator_loss not in get_args(OnGeneratorLoss):
             raise OptionError(
@@ -91,16 +93,17 @@ class TrainerOptions:
     back. A checkpoint is loaded by pickle, which can run any code: only one's own may be loaded.
 
     Attributes:
-        num_gpus: GPUs it claims. None: 1 where any node has one, else 0.
-        num_cpus: CPUs it claims; also its ``OMP_NUM_THREADS``, unless that is set. None: 1 where 2 are free, or the
-            cluster can grow; else 0; and as many threads as its machine has CPUs, as in a process of your own.
+        num_gpus: GPUs it claims. None: 1 where any node has one that could hold the rest of the claim, else 0.
+        num_cpus: CPUs it claims; also its ``OMP_NUM_THREADS``, unless that is set. None: 1 where 2 are free on such
+            nodes, or the cluster can grow; else 0; and as many threads as its machine has CPUs, as in a process of your
+            own, but not more than Ray counts there: in a pod, those that it asked for.
         memory: Bytes of memory it claims (Ray's logical ``memory``). None: no claim.
         resources: Custom Ray resources.
         label_selector: Ray node labels its node must have.
         env_vars: Environment variables of its process, set before the process starts.
         runtime_env: Ray's runtime environment of its process, as in `ProducerOptions`. Producers have it too, but for
             what theirs says otherwise: Ray hands it on to what an actor starts.
-        start_timeout_s: Seconds it may wait for a place and start.
+        start_timeout_s: Seconds it may wait for a place and start. None: as in `ProducerOptions`.
         checkpoint_dir: Directory, or URL that Arrow takes (``s3://bucket/folder``, ``fsspec+abfs://...``), where a
             training is saved: one file, which the next one replaces. Every node that the trainer may run on must reach
             it. A relative path is one of the caller's working directory. None: nothing is saved.
@@ -119,7 +122,7 @@ class TrainerOptions:
     label_selector: Mapping[str, str] = field(default_factory=dict)
     env_vars: Mapping[str, str] = field(default_factory=dict)
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
-    start_timeout_s: float = 300.0
+    start_timeout_s: float | None = None
     checkpoint_dir: str | None = None
     save_every: int | None = None
     max_failures: int = 0
@@ -129,7 +132,7 @@ class TrainerOptions:
         check_number("TrainerOptions.num_gpus", self.num_gpus, least=0, or_none=True)
         check_number("TrainerOptions.num_cpus", self.num_cpus, least=0, or_none=True)
         check_integer("TrainerOptions.memory", self.memory, least=1, or_none=True)
-        check_number("TrainerOptions.start_timeout_s", self.start_timeout_s, least=0)
+        check_number("TrainerOptions.start_timeout_s", self.start_timeout_s, least=0, or_none=True)
         _check_mappings("TrainerOptions", self)
         check_integer("TrainerOptions.save_every", self.save_every, least=1, or_none=True)
         check_integer("TrainerOptions.max_failures", self.max_failures, least=0)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayError
 
 from rayfeed.producer.compressor import Compressor
 from rayfeed.producer.heap import keep_freed_memory
-from rayfeed.producer.loading import received
+from rayfeed.producer.loading import NotFetchedError, received
 from rayfeed.producer.maker import Maker
-from rayfeed.producer.messages import Answer, Opened, OutOfTurn, SourceRecord, Ticket, to_result
+from rayfeed.producer.messages import Answer, At, Opened, OutOfTurn, SourceRecord, Ticket, to_result
 
 if TYPE_CHECKING:
     from rayfeed.options import Compression
@@ -82,8 +83,19 @@ class Producer:
 
     @ray.method(concurrency_group="control")
     def hold(self) -> None:
-        """Answer never: the pool learns of this process' death by the call's failure, also while it is idle."""
-        self._held.wait()
+        """Answer never: the pool learns of this process' death by the call's failure, also while it is idle.
+
+        Called again where the connection broke: the call before, whose answer nobody would get, gives its thread back.
+        """
+        before, self._held = self._held, threading.Event()
+        held = self._held
+        before.set()
+        held.wait()
+
+    @ray.method(concurrency_group="control")
+    def standing(self) -> tuple[At, ...]:
+        """Tell which batches are being made. Called by the pool where a ticket of several takes long."""
+        return self._maker.standing()
 
     @ray.method(concurrency_group="data")
     def make_first(self, ticket: bytes, record: SourceRecord, state: tuple[Any]) -> Answer | bytes:
@@ -110,7 +122,7 @@ class Producer:
         return to_result(self._make(found, *self._told[found.stream]))
 
     def _make(self, ticket: Ticket, record: SourceRecord, state: tuple[Any]) -> Answer:
-        return self._maker.make(ticket, record, lambda: received(ray.get(state[0]), ray.get))
+        return self._maker.make(ticket, record, lambda: received(_fetch(state[0]), _fetch))
 
     @ray.method(concurrency_group="control")
     def drop_stream(self, stream: int) -> None:
@@ -136,3 +148,11 @@ class Producer:
         """Let go of a stream's source. Called once per stream by the pool, after its last ticket."""
         self._told.pop(stream, None)
         self._maker.close_stream(stream)
+
+
+def _fetch(ref: Any) -> Any:
+    """What lies in the object store. Ray's errors here say nothing of the source, whose own pass for the user's."""
+    try:
+        return ray.get(ref)
+    except RayError as error:
+        raise NotFetchedError(f"{type(error).__name__}: {error}") from error

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rayfeed.producer.messages import Answer, Opened, SourceRecord, Ticket
+from rayfeed.producer.messages import Answer, At, Opened, SourceRecord, Ticket
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,20 @@ class Down:
     error: BaseException
 
 
-CrewEvent = Up | Down
+@dataclass(frozen=True)
+class Stands:
+    """A member has told what it makes.
+
+    Attributes:
+        worker: Which.
+        places: Where each of its threads stands.
+    """
+
+    worker: int
+    places: tuple[At, ...]
+
+
+CrewEvent = Up | Down | Stands
 
 OnDone = Callable[[int, Answer | None, BaseException | None], None]
 """Takes the life of the member that held a ticket, and its answer or the machinery's error; from any thread."""
@@ -131,6 +144,14 @@ class Crew(Protocol):
 
     def draining(self) -> list[int]:
         """Members that work on a node that will go."""
+        ...
+
+    def ask(self, worker: int) -> None:
+        """Have it reported, as `Stands`, which batches a member makes; not where it cannot be reached."""
+        ...
+
+    def node(self, worker: int) -> str:
+        """The node of a member that works, as Ray names it."""
         ...
 
     def hangs(self, worker: int, waited_s: float) -> Down | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from ray.exceptions import (
     ActorUnavailableError,
     ActorUnschedulableError,
+    LocalRayletDiedError,
     NodeDiedError,
     ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
     OutOfMemoryError,
     RayActorError,
     RayTaskError,
@@ -32,6 +35,20 @@ def is_loss(error: BaseException) -> bool:
             ActorUnschedulableError,
         ),
     )
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether there was no room for an answer, in the object store or on the disk behind it, at either end of its way.
+
+    A producer's own failure is Ray's task error: its user code raises nothing, it answers.
+    """
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return isinstance(cause, (ObjectStoreFullError, OutOfDiskError))
+
+
+def is_own_node_lost(error: BaseException) -> bool:
+    """Whether this process' own node has ended under it."""
+    return isinstance(error, LocalRayletDiedError)
 
 
 def is_cut(error: BaseException | None) -> bool:

@@ -106,6 +106,13 @@ class HomePool:
         """None: where its node goes, so does the caller."""
         return []
 
+    def ask(self, worker: int) -> None:
+        """Nothing: what it makes is one batch after the other, and it may be in another process."""
+
+    def node(self, worker: int) -> str:
+        """The caller's, whichever that is."""
+        return ""
+
     def hangs(self, worker: int, waited_s: float) -> None:
         """Nobody can end user code in the caller's own process."""
 

@@ -10,6 +10,10 @@ from rayfeed.producer.node_memory import private_pieces
 from rayfeed.source.packed import Packed
 
 
+class NotFetchedError(Exception):
+    """What a source consists of could not be had from the object store. Not an error of the source's."""
+
+
 def received(payload: Payload, fetch: Callable[[Any], Any]) -> Packed:
     """What a payload stands for, ready to be put together; each call gives memory of its own.
 

@@ -25,8 +25,11 @@ import numpy as np
 from rayfeed.errors import InternalError
 from rayfeed.frame.codec import encode
 from rayfeed.frame.inspector import Inspector
+from rayfeed.frame.layout import Frame
+from rayfeed.producer.answers import Answers
 from rayfeed.producer.compressor import Compressor
-from rayfeed.producer.messages import Answer, Ended, Made, OutOfTurn, Raised, Run, SourceRecord, Ticket
+from rayfeed.producer.loading import NotFetchedError
+from rayfeed.producer.messages import Answer, At, Ended, Made, NotFetched, Raised, Run, SourceRecord, Ticket
 from rayfeed.producer.twins import NUM_COMPARED, digest
 from rayfeed.source.failure import Failure
 from rayfeed.source.graph_draws import GraphDraws
@@ -47,20 +50,8 @@ class _Opened:
     version: int
     inspector: Inspector
     place: Place  # of a generator; a Sequence may be run by several threads
-    newest: dict[int, Answer] = field(default_factory=dict)  # a generator's answers, by their tickets
-    next_place: int | None = None  # a generator's, in its lane
-    refused: set[int] = field(default_factory=set)  # a generator's tickets that came out of turn
     asked: bool = False
     has_raised: bool = False
-
-    def is_early(self, ticket: Ticket) -> bool:
-        """Whether a generator's ticket came before its turn. When it comes again it is not: what is missing then was
-        answered by the copy before this one.
-        """
-        if self.next_place is None or ticket.first <= self.next_place or ticket.number in self.refused:
-            return False
-        self.refused.add(ticket.number)
-        return True
 
 
 @dataclass
@@ -79,6 +70,20 @@ class _Where:
             index = self.ticket.indices[self.offset]
             return f"{self.maker}, {self.record.name}: batch {index} of pass {self.ticket.pass_index}"
         return f"{self.maker}, {self.record.name}: batch {self.ticket.first + self.offset}"
+
+
+@dataclass
+class _Done:
+    """What was done for a ticket, as far as it is."""
+
+    where: _Where
+    opened: _Opened | None = None
+    flats: list[list[np.ndarray]] = field(default_factory=list)  # each batch's arrays
+    digests: list[bytes] = field(default_factory=list)
+    produce_s: float = 0.0
+    begun: float = field(default_factory=time.perf_counter)  # when the source was open
+    event: Failure | None = None
+    ended: bool = False
 
 
 def keep_as_made(arrays: list[np.ndarray]) -> None:
@@ -135,6 +140,8 @@ class Maker:
         self._graphs = GraphDraws()
         self.place = place
         self._opened: dict[int, _Opened] = {}
+        self._answers: dict[int, Answers] = {}  # of generators
+        self._making: dict[tuple[int, int, int], tuple[int, float]] = {}  # ticket -> its batch, and since when
         self._closed: set[int] = set()
         self._kept: dict[bytes, SequenceSource] = {}  # of closed streams, by their digests; as they came
         self._lock = threading.Lock()
@@ -152,77 +159,105 @@ class Maker:
         Returns:
             `Made`, `Ended` or `Raised`; user exceptions never leave this method as exceptions.
         """
+        if record.info.is_sequence:
+            return self._make(ticket, record, state, None)
+        with self._lock:
+            answers = self._answers.setdefault(ticket.stream, Answers(self.NUM_NEWEST))
+        with answers.lock:
+            return answers.known(ticket) or self._make(ticket, record, state, answers)
+
+    def _make(self, ticket: Ticket, record: SourceRecord, state: Any, answers: Answers | None) -> Answer:
         if self._rests or ticket.stream in self._closed:  # its consumer is gone; another thread was told so first
             return Ended(Run(None, 0, 0.0, 0.0, asked=False))
-        opened = self._opened.get(ticket.stream)
-        if opened is not None and ticket.number in opened.newest:
-            return opened.newest[ticket.number]
-        if opened is not None and opened.is_early(ticket):
-            return OutOfTurn()
-        answer = self._make(ticket, record, state)
-        opened = self._opened.get(ticket.stream)
-        if opened is not None and not record.info.is_sequence:
-            opened.next_place = ticket.first + len(ticket.indices)
-            opened.newest[ticket.number] = answer
-            while len(opened.newest) > self.NUM_NEWEST:
-                del opened.newest[next(iter(opened.newest))]
-        return answer
-
-    def _make(self, ticket: Ticket, record: SourceRecord, state: Any) -> Answer:
         place = self._place_of(ticket, record)
-        flats: list[list[np.ndarray]] = []
-        digests: list[bytes] = []
-        num_digests = NUM_COMPARED - ticket.first if record.num_lanes > 1 and not record.info.is_sequence else 0
-        produce_s = 0.0
-        begun = time.perf_counter()
+        done = _Done(_Where(self._describe(record), record, ticket))
+        key = ticket.stream, ticket.number, ticket.attempt
         with running_in(place):
-            event: Failure | None = None
-            ended = False
-            opened: _Opened | None = None
-            where = _Where(self._describe(record), record, ticket)
             try:
-                opened = self._open(ticket, record, state, place)
-                begun = time.perf_counter()
-                for offset, index in enumerate(ticket.indices):
-                    if self._rests or ticket.stream in self._closed:
-                        ended = True
-                        break
-                    where.offset = offset
-                    if record.info.is_sequence:
-                        self._seed(record, ticket.pass_index, index, place)
-                    started = time.perf_counter()
-                    batch = self._next(opened.source, index)
-                    produce_s += time.perf_counter() - started
-                    if batch is GeneratorSource.END:
-                        ended = True
-                        break
-                    flats.append(opened.inspector.arrays(batch, where))
-                    del batch
-                    if offset < num_digests:
-                        digests.append(digest(flats[-1]))
-                    if not self._is_sent_at_once(is_last=offset + 1 == len(ticket.indices)):
-                        keep_as_made(flats[-1])
+                done.opened = self._open(ticket, record, state, place)
+                done.begun = time.perf_counter()
+                self._make_batches(done, done.opened, key, place, answers)
+            except NotFetchedError as error:
+                return NotFetched(str(error))
             except BaseException as error:  # noqa: BLE001 - user code may raise anything
-                event = Failure.of(error, str(where))
-                if opened is not None:
-                    opened.has_raised = True
-            if opened is not None:
-                opened.asked = opened.asked or place.asked
+                done.event = Failure.of(error, str(done.where))
+                if done.opened is not None:
+                    done.opened.has_raised = True
+            finally:
+                self._making.pop(key, None)
+            if done.opened is not None:
+                done.opened.asked = done.opened.asked or place.asked
+        return self._laid_out(done, answers)
+
+    def _make_batches(
+        self, done: _Done, opened: _Opened, key: tuple[int, int, int], place: Place, answers: Answers | None
+    ) -> None:
+        ticket, record = done.where.ticket, done.where.record
+        num_digests = NUM_COMPARED - ticket.first if record.num_lanes > 1 and not record.info.is_sequence else 0
+        for offset, index in enumerate(ticket.indices):
+            if self._rests or ticket.stream in self._closed:
+                done.ended = True
+                return
+            done.where.offset = offset
+            if record.info.is_sequence:
+                self._seed(record, ticket.pass_index, index, place)
+            started = time.perf_counter()
+            self._making[key] = offset, started
+            batch = self._next(opened.source, index)
+            done.produce_s += time.perf_counter() - started
+            if batch is GeneratorSource.END:
+                done.ended = True
+                return
+            flat = opened.inspector.arrays(batch, done.where)
+            done.flats.append(flat)
+            del batch
+            if offset < num_digests:
+                done.digests.append(digest(flat))
+            is_sent_at_once = self._is_sent_at_once(is_last=offset + 1 == len(ticket.indices))
+            if answers is not None:
+                answers.look_at(flat)
+                is_sent_at_once = is_sent_at_once and not answers.refills
+            if not is_sent_at_once:
+                keep_as_made(flat)
+
+    def _laid_out(self, done: _Done, answers: Answers | None) -> Answer:
+        """The answer with what was made; noted where answers are kept."""
+        ticket, record, opened = done.where.ticket, done.where.record, done.opened
         drawn = self._shared.look() if self._shared is not None and record.seeded else ()
         graphs = self._graphs.look() if record.seeded else ()
         started = time.perf_counter()
-        schema = opened.inspector.schema if opened is not None else None
-        frame = encode(flats, schema) if schema is not None and flats else None
-        if frame is not None and self._compressor is not None:
-            frame = self._compressor.pack(frame, time.perf_counter() - begun)
-        ended_at = time.perf_counter()
-        asked = opened.asked if opened is not None else False
+        laid = frame = None
+        if opened is not None and opened.inspector.schema is not None and done.flats:
+            try:
+                laid = encode(done.flats, opened.inspector.schema)
+                frame = self._packed(laid, time.perf_counter() - done.begun)
+            except MemoryError as error:
+                done.event, done.flats = Failure.of(error, f"{done.where}, laying out what was made"), []
+        ended = time.perf_counter()
         run = Run(
-            frame, len(flats), produce_s, ended_at - started, asked, ended_at - begun, drawn, graphs, tuple(digests)
+            frame,
+            len(done.flats),
+            done.produce_s,
+            ended - started,
+            opened.asked if opened is not None else False,
+            ended - done.begun,
+            drawn,
+            graphs,
+            tuple(done.digests),
         )
-        if event is not None:
-            return Raised(run, event)
-        return Ended(run) if ended else Made(run)
+        answer: Answer = Made(run)
+        if done.event is not None:
+            answer = Raised(run, done.event)
+        elif done.ended:
+            answer = Ended(run)
+        if answers is not None and opened is not None:
+            answers.keep(ticket, answer, laid if frame is laid else None, done.flats[-1] if done.flats else ())
+        return answer
+
+    def standing(self) -> tuple[At, ...]:
+        """What is being made now. Called from another thread than those that make batches."""
+        now = time.perf_counter()
+        return tuple([At(*key, offset, now - since) for key, (offset, since) in self._making.copy().items()])
 
     def rest(self) -> None:
         """Make nothing more of any stream. Called from another thread than those that make batches."""
@@ -237,6 +272,7 @@ class Maker:
         with self._lock:
             self._closed.add(stream)
             opened = self._opened.pop(stream, None)
+            self._answers.pop(stream, None)
             if (
                 opened is not None
                 and isinstance(opened.source, SequenceSource)
@@ -289,6 +325,10 @@ class Maker:
         if record.seeded:
             seed = self._shared.seed if self._shared is not None else seed_batch
             seed(record.root, pass_index, index)
+
+    def _packed(self, frame: Frame, make_s: float) -> Frame:
+        """The frame as it is sent."""
+        return self._compressor.pack(frame, make_s) if self._compressor is not None else frame
 
     def _is_sent_at_once(self, *, is_last: bool) -> bool:
         """Whether a ticket's batch is written to the object store before user code runs again."""

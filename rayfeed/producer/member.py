@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from rayfeed.producer.crew import CrewEvent, Down, Up
+from rayfeed.producer.crew import CrewEvent, Down, Stands, Up
 from rayfeed.producer.failed_call import is_cut
 from rayfeed.producer.messages import Opened
 from rayfeed.producer.restarts import Restarts
@@ -107,6 +107,16 @@ class Member:
         opening: concurrent.futures.Future[Any] = self.actor.open.remote().future()
         opening.add_done_callback(on_open)
         self.opening = opening
+
+    def ask(self, post: Callable[[CrewEvent], None]) -> None:
+        """Have it reported which batches it makes, as `Stands`, if it answers."""
+        worker = self.worker
+
+        def on_told(future: concurrent.futures.Future[Any]) -> None:
+            if future.exception() is None:  # its end is told by `hold`
+                post(Stands(worker, future.result()))
+
+        self.actor.standing.remote().future().add_done_callback(on_told)
 
     def was_not_heard(self) -> bool:
         """Whether the answer that it is up was lost on its way."""

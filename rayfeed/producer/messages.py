@@ -11,7 +11,7 @@ with a pickler of its own, made for the call.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rayfeed.frame.codec import Frame
@@ -49,8 +49,14 @@ class Ticket:
 
     def __str__(self) -> str:
         last = self.first + len(self.indices) - 1
-        places = f"batch {self.first}" if last == self.first else f"batches {self.first} to {last}"
-        return f"{places} of pass {self.pass_index}"
+        if last > self.first:
+            return f"batches {self.first} to {last} of pass {self.pass_index}"
+        index = f" (index {self.indices[0]})" if self.indices[0] != self.first else ""  # its order is a random one
+        return f"batch {self.first} of pass {self.pass_index}{index}"
+
+    def only(self, offset: int) -> Ticket:
+        """The ticket for one of its batches."""
+        return replace(self, first=self.first + offset, indices=self.indices[offset : offset + 1])
 
     def to_bytes(self) -> bytes:
         """The ticket for its way to a producer."""
@@ -156,12 +162,31 @@ class OutOfTurn:
     """A ticket came before another whose call broke on its way: both are to be sent again, in order."""
 
 
-Answer = Made | Ended | Raised | OutOfTurn
+@dataclass(frozen=True)
+class Forgotten:
+    """A generator's ticket came again whose batches were made, and are not kept: its place in the stream is lost."""
+
+
+@dataclass(frozen=True)
+class NotFetched:
+    """A producer could not get the source out of the object store, which is no fault of the source's.
+
+    Attributes:
+        reason: What Ray said.
+    """
+
+    reason: str
+
+
+Unanswered = OutOfTurn | Forgotten | NotFetched
+"""Answers without a run: the ticket's batches are still wanted."""
+
+Answer = Made | Ended | Raised | Unanswered
 
 
 def to_result(answer: Answer) -> Answer | bytes:
     """What a producer's call returns for an answer."""
-    frame = None if isinstance(answer, OutOfTurn) else answer.run.frame
+    frame = None if isinstance(answer, Unanswered) else answer.run.frame
     is_small = frame is None or frame.num_bytes < SMALL_BYTES
     return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL) if is_small else answer
 
@@ -169,6 +194,25 @@ def to_result(answer: Answer) -> Answer | bytes:
 def from_result(result: Answer | bytes) -> Answer:
     """The answer that a producer's call returned."""
     return pickle.loads(result) if isinstance(result, bytes) else result
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a producer's thread stands.
+
+    Attributes:
+        stream: Its ticket's stream.
+        number: Its ticket.
+        attempt: Which of the ticket's attempts.
+        offset: Which batch of the ticket it makes.
+        seconds: For how long it has been making that one.
+    """
+
+    stream: int
+    number: int
+    attempt: int
+    offset: int
+    seconds: float
 
 
 @dataclass(frozen=True)

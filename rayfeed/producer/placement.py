@@ -3,16 +3,17 @@
 Ray lets a request that no node can ever hold wait for ever; here it is refused at once, with the numbers. Where an
 autoscaler may bring larger nodes it is left to wait, and the caller is told (contract F5).
 
-An actor that names no CPUs claims 1 where the cluster has room to spare, or can grow. On a smaller cluster, such as one
-laptop, it claims none: a claim only rations, and the user asked for the processes. Room to spare means twice what is
-claimed, since Ray's figure of what is free lags behind the claims made last.
+An actor that names no CPUs claims 1 where the nodes that could hold it have room to spare, or the cluster can grow: an
+autoscaler adds nodes for claims alone. On a smaller cluster, such as one laptop, it claims none: a claim only rations,
+and the user asked for the processes. Room to spare means twice what is claimed, since Ray's figure of what is free lags
+behind the claims made last.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -20,6 +21,8 @@ from ray._private.state import state as global_state
 
 from rayfeed.errors import OptionError, PlacementError
 from rayfeed.options import ProducerOptions, TrainerOptions
+from rayfeed.producer.cluster import draining_nodes
+from rayfeed.producer.nodes import can_grow, free_cpus, living_nodes, staying_nodes
 
 if TYPE_CHECKING:
     from ray.exceptions import RuntimeEnvSetupError
@@ -29,6 +32,10 @@ OPERATORS = ("!", "in(")
 
 TOLD_AFTER_S = 15.0
 """How long an actor may take to start before its caller is told; it takes a second where there is a place."""
+
+START_TIMEOUT_S, GROWING_TIMEOUT_S = 300.0, 1800.0
+"""How long an actor may take to start where the caller did not say; the second where an autoscaler may first have to
+get a machine, and that machine an image of some GB."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +93,15 @@ def producer_claim(options: ProducerOptions, num_producers: int) -> Claim:
         PlacementError: No node could ever hold one, and the cluster cannot grow.
         OptionError: Ray does not take the runtime environment.
     """
-    num_cpus = _claimed_cpus(options.num_cpus, num_producers)
     claim = Claim(
-        num_cpus=num_cpus,
+        num_cpus=options.num_cpus or 0.0,
         memory=options.memory,
         resources=options.resources,
         label_selector=options.label_selector,
         runtime_env=_environment(options),
     )
+    if options.num_cpus is None:
+        claim = replace(claim, num_cpus=_claimed_cpus(claim, num_producers))
     refuse_impossible(claim, what="a producer", options="ProducerOptions")
     return claim
 
@@ -105,35 +113,44 @@ def trainer_claim(options: TrainerOptions) -> Claim:
         PlacementError: No node could ever hold it, and the cluster cannot grow.
         OptionError: Ray does not take the runtime environment.
     """
-    num_cpus = _claimed_cpus(options.num_cpus, 1)
-    num_gpus = options.num_gpus
-    if num_gpus is None:
-        num_gpus = 1.0 if any(node["Resources"].get("GPU", 0) >= 1 for node in living_nodes()) else 0.0
     claim = Claim(
-        num_cpus=num_cpus,
-        num_gpus=num_gpus,
+        num_cpus=options.num_cpus or 0.0,
+        num_gpus=options.num_gpus or 0.0,
         memory=options.memory,
         resources=options.resources,
         label_selector=options.label_selector,
         runtime_env=_environment(options),
     )
+    if options.num_gpus is None:
+        with_gpu = replace(claim, num_gpus=1.0)
+        claim = with_gpu if fitting(staying_nodes(), with_gpu) else claim
+    if options.num_cpus is None:
+        claim = replace(claim, num_cpus=_claimed_cpus(claim, 1))
     refuse_impossible(claim, what="the trainer", options="TrainerOptions")
     return claim
 
 
-def refuse_impossible(claim: Claim, *, what: str, options: str) -> None:
-    """Raise `PlacementError` if no node could hold the claim even when empty; only warn where the cluster can grow.
+def fitting(nodes: Iterable[dict[str, Any]], claim: Claim) -> list[dict[str, Any]]:
+    """Of these nodes those that could hold the claim when empty.
 
     Of label selectors equality is looked at; what has operators is Ray's to match.
     """
-    nodes = living_nodes()
-    wanted = claim.amounts()
-    labels = {name: value for name, value in claim.label_selector.items() if not value.startswith(OPERATORS)}
-    labelled = [node for node in nodes if labels.items() <= node["Labels"].items()]
-    if any(all(node["Resources"].get(name, 0.0) >= amount for name, amount in wanted.items()) for node in labelled):
+    return [
+        node
+        for node in _labelled(nodes, claim)
+        if all(node["Resources"].get(name, 0.0) >= amount for name, amount in claim.amounts().items())
+    ]
+
+
+def refuse_impossible(claim: Claim, *, what: str, options: str) -> None:
+    """Raise `PlacementError` if no node could hold the claim even when empty; only warn where the cluster can grow."""
+    nodes, going = living_nodes(), draining_nodes()
+    if fitting((node for node in nodes if node["NodeID"] not in going), claim):
         return
+    labels = _equalities(claim)
+    labelled = _labelled(nodes, claim)
     if labelled:
-        have = "; ".join(f"{node['NodeManagerAddress']}: {_described(node['Resources'], wanted)}" for node in labelled)
+        have = "; ".join(_described(node, claim.amounts(), node["NodeID"] in going) for node in labelled)
         lack = f"more than any {'such ' if labels else ''}node of the cluster has ({have})"
     else:
         have = "; ".join(f"{node['NodeManagerAddress']}: {_labels(node['Labels'], labels)}" for node in nodes)
@@ -143,6 +160,13 @@ def refuse_impossible(claim: Claim, *, what: str, options: str) -> None:
         warnings.warn(f"rayfeed: {message} Waiting for the autoscaler to add such a node.", stacklevel=2)
         return
     raise PlacementError(f"{message}\n  It would wait for ever: lower {options}, or add such a node.")
+
+
+def start_timeout_s(options: ProducerOptions | TrainerOptions) -> float:
+    """How long an actor with these options may wait for its place and start."""
+    if options.start_timeout_s is not None:
+        return options.start_timeout_s
+    return GROWING_TIMEOUT_S if can_grow() else START_TIMEOUT_S
 
 
 class Patience:
@@ -172,6 +196,22 @@ class Patience:
             f"{describe_free(self._claim)} free.\n"
             f"  Where that is too little it waits for {others}; in {self._options} lower the claim, or start_timeout_s "
             f"(now {self._timeout_s:g}), after which it is an error."
+        )
+
+    def at_end(self, who: str, waited_s: float, claims: str, lower: str) -> PlacementError:
+        """What to raise when `start_timeout_s` has passed.
+
+        Args:
+            who: The actor.
+            waited_s: For how long it has waited.
+            claims: Who claims what this was made for.
+            lower: Which argument may be lowered besides the CPUs.
+        """
+        return PlacementError(
+            f"{who} found no place in {waited_s:.0f} s: {claims} claims {self._claim}, and the cluster has "
+            f"{describe_free(self._claim)} free.\n"
+            f"  Wait for other jobs to end, lower {self._options}.num_cpus or {lower}, or raise "
+            f"{self._options}.start_timeout_s (now {self._timeout_s:g})."
         )
 
 
@@ -204,15 +244,12 @@ def _environment(options: ProducerOptions | TrainerOptions) -> dict[str, Any]:
 
 
 def most_producers() -> int:
-    """Producers that the cluster's CPUs are worth, with those an autoscaler may add."""
+    """Producers that the cluster's CPUs are worth; with those of nodes to come where Ray was told how many may.
+
+    Ray's launcher and KubeRay do not tell: there it is what the cluster has now.
+    """
     configured = (global_state.get_max_resources_from_cluster_config() or {}).get("CPU", 0.0)
     return max(1, int(max(configured, ray.cluster_resources().get("CPU", 0.0))))
-
-
-def can_grow() -> bool:
-    """Whether an autoscaler is configured: what the cluster may become, if anything says so."""
-    # Ray's own libraries ask this object; nothing public tells.
-    return bool(global_state.get_max_resources_from_cluster_config())
 
 
 def describe_free(claim: Claim | None = None) -> str:
@@ -223,13 +260,18 @@ def describe_free(claim: Claim | None = None) -> str:
     return ", ".join(_amount(name, free.get(name, 0.0), total.get(name, 0.0)) for name in dict.fromkeys(names))
 
 
-def living_nodes() -> list[dict[str, Any]]:
-    """The cluster's nodes, as Ray describes them."""
-    return [node for node in ray.nodes() if node["Alive"]]
+def _equalities(claim: Claim) -> dict[str, str]:
+    return {name: value for name, value in claim.label_selector.items() if not value.startswith(OPERATORS)}
 
 
-def _described(resources: Mapping[str, float], wanted: Mapping[str, float]) -> str:
-    return ", ".join(_amount(name, resources.get(name, 0.0)) for name in wanted)
+def _labelled(nodes: Iterable[dict[str, Any]], claim: Claim) -> list[dict[str, Any]]:
+    wanted = _equalities(claim).items()
+    return [node for node in nodes if wanted <= node["Labels"].items()]
+
+
+def _described(node: Mapping[str, Any], wanted: Mapping[str, float], is_going: bool) -> str:  # noqa: FBT001 - private
+    amounts = ", ".join(_amount(name, node["Resources"].get(name, 0.0)) for name in wanted)
+    return f"{node['NodeManagerAddress']}: {amounts}{', but it was told to end' if is_going else ''}"
 
 
 def _labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> str:
@@ -246,9 +288,10 @@ def _amount(name: str, amount: float, total: float | None = None) -> str:
     return f"{number(amount)}{of} {'GiB memory' if in_gib else name}"
 
 
-def _claimed_cpus(asked: float | None, num_actors: int) -> float:
-    """The CPUs each of these actors claims, where the user may have said."""
-    if asked is not None:
-        return asked
-    has_room = ray.available_resources().get("CPU", 0.0) >= 2 * num_actors
-    return 1.0 if has_room or can_grow() else 0.0
+def _claimed_cpus(claim: Claim, num_actors: int) -> float:
+    """The CPUs that each of these actors claims besides, where the user did not say."""
+    if can_grow():
+        return 1.0
+    free = free_cpus()
+    has_room = sum(free.get(node["NodeID"], 0.0) for node in fitting(staying_nodes(), claim)) >= 2 * num_actors
+    return 1.0 if has_room else 0.0

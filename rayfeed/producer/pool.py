@@ -21,7 +21,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RuntimeEnvSetupError
 
-from rayfeed.errors import PlacementError, ProducerDiedError
+from rayfeed.errors import ProducerDiedError
 from rayfeed.options import ProducerOptions
 from rayfeed.producer.actor import IDLE_TIMEOUT_S, Producer
 from rayfeed.producer.cluster import BIRTH_S, connection, draining_nodes
@@ -29,7 +29,7 @@ from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
 from rayfeed.producer.links import Links
 from rayfeed.producer.member import Member, State
 from rayfeed.producer.messages import Opened, SourceRecord, Ticket, from_result
-from rayfeed.producer.placement import Claim, Patience, describe_free, no_environment
+from rayfeed.producer.placement import Claim, Patience, no_environment, start_timeout_s
 from rayfeed.producer.restarts import Restarts
 from rayfeed.producer.spreading import Spread
 
@@ -73,7 +73,8 @@ class Pool:
         self._connection = connection()
         self._node_id = ray.get_runtime_context().get_node_id()
         self._rests = False
-        self._patience = Patience(claim, "ProducerOptions", options.start_timeout_s)
+        self._start_timeout_s = start_timeout_s(options)
+        self._patience = Patience(claim, "ProducerOptions", self._start_timeout_s)
         self._spread = Spread(claim, self._node_id)
         self._links = Links(self._node_id)
         self._hides_gpus = not claim.sets("CUDA_VISIBLE_DEVICES")
@@ -162,17 +163,16 @@ class Pool:
 
         Raises:
             ProducerDiedError: It was the last one, and may not be replaced now.
-            PlacementError: Its runtime environment could not be set up.
+            PlacementError: Its runtime environment could not be set up, and no other producer works.
         """
         member = self._members[event.worker]
         if event.life != member.life or member.state in (State.GONE, State.DORMANT):
             return False
-        if isinstance(event.error, RuntimeEnvSetupError):
+        if isinstance(event.error, RuntimeEnvSetupError) and not self.working():
             raise no_environment(event.error, what=str(member), options="ProducerOptions") from event.error
         self.num_lost += 1
         ray.kill(member.actor)  # a producer that is cut off, or whose answer is lost, may live: it must not go on
-        described = str(member)
-        now = time.monotonic()
+        described, now = str(member), time.monotonic()
         if isinstance(event.error, ActorDiedError):
             member.node_id = None  # Ray knows of the death: that node serves as well as any, or is known to be gone
         member.due = member.restarts.next(now)
@@ -227,15 +227,11 @@ class Pool:
         waiting = [(member, time.monotonic() - member.since) for member in self._waiting()]
         for member, waited_s in waiting:
             is_needed = not working or member.worker in needed
-            if is_needed and waited_s > self._options.start_timeout_s:
-                raise PlacementError(
-                    f"producer {member.worker} found no place in {waited_s:.0f} s: each of {len(self._members)} claims "
-                    f"{self._claim}, and the cluster has {describe_free(self._claim)} free.\n"
-                    "  Wait for other jobs to end, lower ProducerOptions.num_cpus or workers, or raise "
-                    f"ProducerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
-                )
-        who = f"{len(waiting)} of {self.num_members()} producers have"
-        return self._patience.look(who, max((waited_s for _, waited_s in waiting), default=0.0))
+            if is_needed and waited_s > self._start_timeout_s:
+                who, each = f"producer {member.worker}", f"each of {len(self._members)}"
+                raise self._patience.at_end(who, waited_s, each, "workers")
+        longest_s = max((waited_s for _, waited_s in waiting), default=0.0)
+        return self._patience.look(f"{len(waiting)} of {self.num_members()} producers have", longest_s)
 
     def draining(self) -> list[int]:
         """The producers whose node was told to end. Nothing is asked of this process' own: it would end as well."""
@@ -246,6 +242,15 @@ class Pool:
         }
         nodes = draining_nodes() if there else set()
         return [worker for worker, node_id in there.items() if node_id in nodes]
+
+    def ask(self, worker: int) -> None:
+        """Have it reported which batches a producer makes. An answer that does not come is not waited for."""
+        if self._members[worker].state is State.WORKING:
+            self._members[worker].ask(self._post)
+
+    def node(self, worker: int) -> str:
+        """The node of a producer that works."""
+        return self._members[worker].node_id or ""
 
     def hangs(self, worker: int, waited_s: float) -> Down:
         """The news that a producer has not answered for so long: it is taken for lost."""

@@ -1,4 +1,4 @@
-"""What an answer means for its stream."""
+"""What an answer means for its stream: a producer's, and that of the hooks between two passes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Callable
 from rayfeed.errors import BatchError, InternalError
 from rayfeed.frame.codec import decode
 from rayfeed.producer.messages import Ended, Made, Raised
-from rayfeed.queue.events import Answered
+from rayfeed.queue.deliveries import StreamFailed
+from rayfeed.queue.events import Answered, NextPass
+from rayfeed.queue.sequence_window import SequenceWindow
 from rayfeed.queue.stream import StreamState
+from rayfeed.source.failure import Failure
 
 
 def take(state: StreamState, event: Answered, describe: Callable[[int], str]) -> None:
@@ -49,3 +52,17 @@ def take(state: StreamState, event: Answered, describe: Callable[[int], str]) ->
     )
     if first:
         state.note(event.ticket, run)
+
+
+def take_hooks(state: StreamState, result: NextPass | Failure) -> None:
+    """Take what the hooks between two passes left, or what one raised, into their stream's window."""
+    window = state.window
+    match result:
+        case Failure():
+            state.out.put(StreamFailed(result.error()))
+            window.over = True
+        case NextPass(length, source_ref):
+            if not isinstance(window, SequenceWindow):
+                raise InternalError(f"a hook ran for stream {state.number}, which has no passes")
+            state.source_ref = source_ref
+            window.pass_ready(length)

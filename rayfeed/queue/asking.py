@@ -4,6 +4,8 @@ A call whose connection breaks may have been carried out or not. A Sequence's ba
 the producer were lost. A generator's cannot be, and its producer mostly lives: it keeps its newest answers, so it is
 asked for the same tickets again, and gives what it made or makes it now. All that was out has to come back first, and
 nothing new goes out before: a generator's batches are made in the order in which they are asked for.
+
+Where there was no room for an answer, whatever its source, its producer is asked again after a pause.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ class Asking:
     def __init__(self) -> None:
         self._out: Counter[int] = Counter()  # worker -> tickets without an answer, those of closed streams included
         self._broken: dict[int, list[tuple[int, Ticket]]] = {}
+        self._paused: set[int] = set()
 
     @property
     def is_idle(self) -> bool:
@@ -37,16 +40,26 @@ class Asking:
         """A generator's ticket came back because the connection broke."""
         self._broken.setdefault(worker, []).append((stream, ticket))
 
+    def pause(self, worker: int) -> None:
+        """Ask this producer nothing until `resume`."""
+        self._paused.add(worker)
+
+    def resume(self) -> list[int]:
+        """The pause is over; the producers that may be asked again."""
+        paused, self._paused = sorted(self._paused), set()
+        return paused
+
     def holds_back(self, worker: int) -> bool:
         """Whether a new ticket has to wait for those that broke."""
         return worker in self._broken
 
     def again(self, worker: int) -> list[tuple[int, Ticket]]:
         """What is to be sent again now, in this order: (stream, ticket). Nothing while others are still out."""
-        if self._out[worker]:
+        if self._out[worker] or worker in self._paused:
             return []
         return sorted(self._broken.pop(worker, []), key=lambda found: found[1].number)
 
     def lost(self, worker: int) -> None:
         """The producer is lost after all: its windows know what that means for the tickets."""
         self._broken.pop(worker, None)
+        self._paused.discard(worker)

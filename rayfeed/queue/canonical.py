@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -79,9 +80,10 @@ def replay_pass(source: SequenceSource, record: SourceRecord, pass_index: int, p
 
 @contextlib.contextmanager
 def _drawing(record: SourceRecord, pass_index: int, hook: int) -> Iterator[None]:
-    """Give a hook random numbers of its own."""
+    """Give a hook random numbers of its own. Training, or whoever reads the feed, goes on beside it."""
     place = Place(None, batch_rng(record.root, pass_index, hook))
-    with running_in(place), seeded(record.root, pass_index, hook) if record.seeded else contextlib.nullcontext():
+    own = seeded(record.root, pass_index, hook, beside=True) if record.seeded else contextlib.nullcontext()
+    with running_in(place), own:
         yield
 
 
@@ -122,11 +124,35 @@ class CanonicalCopy:
         self._source: SequenceSource | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._doing: tuple[str, float] | None = None  # what runs, and since when
+        self._tell_at_s = 0.0
 
     def run_hooks(self, hooks: Hooks) -> None:
         """Run the hooks between two passes; a `HookDone` is posted when they returned or one raised. One at a time."""
         self._thread = threading.Thread(target=self._run, args=(hooks,), name="rayfeed-on-epoch-end", daemon=True)
         self._thread.start()
+
+    def look(self, now: float, timeout_s: float) -> str | None:
+        """What the consumer is to be told of a hook that takes long; again each time that has doubled.
+
+        Args:
+            now: Seconds of the monotonic clock.
+            timeout_s: After how many seconds that is.
+        """
+        doing = self._doing
+        if doing is None:
+            self._tell_at_s = timeout_s
+            return None
+        waited_s = now - doing[1]
+        if waited_s < max(self._tell_at_s, timeout_s):
+            return None
+        self._tell_at_s = 2 * waited_s
+        return (
+            f"waiting {waited_s:.0f} s for {doing[0]} of {self._record.name} ({self._record.info.type_name}), which "
+            f"runs in the feed's process (pid {os.getpid()}).\n"
+            "  It is waited for without end: no batch of the next pass is made before. Where it takes so long, raise "
+            f"ProducerOptions.batch_timeout_s (now {timeout_s:g})."
+        )
 
     def close(self) -> None:
         """Wait for a hook that is running, but not for one that hangs; what it leaves is sent to nobody."""
@@ -143,14 +169,14 @@ class CanonicalCopy:
             for pass_index in range(hooks.replayed):
                 if self._closed:
                     return
-                what = f"the hooks of pass {pass_index}, again"
+                what = self._begin(f"the hooks of pass {pass_index}, again")
                 replay_pass(self._source, self._record, pass_index, hooks.pass_cap)
             length = self._source.length()
             if hooks.ended is not None:
-                what = f"on_epoch_end after pass {hooks.ended}"
+                what = self._begin(f"on_epoch_end after pass {hooks.ended}")
                 length = end_pass(self._source, self._record, hooks.ended)
             if hooks.begun is not None:
-                what = f"on_epoch_begin before pass {hooks.begun}"
+                what = self._begin(f"on_epoch_begin before pass {hooks.begun}")
                 length = begin_pass(self._source, self._record, hooks.begun)
             if self._closed:
                 return
@@ -158,4 +184,10 @@ class CanonicalCopy:
             result = NextPass(length, self._versions.send(take_apart(self._source.sequence, name=self._record.name)))
         except BaseException as error:  # noqa: BLE001 - whatever the user's hook raises reaches the caller
             result = Failure.of(error, f"{where}: {what}")
+        finally:
+            self._doing = None
         self._post(HookDone(self._stream, result))
+
+    def _begin(self, what: str) -> str:
+        self._doing = what, time.monotonic()
+        return what

@@ -18,29 +18,29 @@ from collections.abc import Callable
 from typing import Any
 
 from rayfeed.errors import InternalError, RayfeedError
-from rayfeed.producer.crew import Crew, CrewEvent, Down, Up
-from rayfeed.producer.failed_call import is_cut, is_loss
-from rayfeed.producer.messages import Answer, OutOfTurn, SourceRecord, Ticket
-from rayfeed.queue.answering import take
+from rayfeed.producer.crew import Crew, CrewEvent, Down, Stands, Up
+from rayfeed.producer.failed_call import is_cut, is_full, is_loss
+from rayfeed.producer.messages import Answer, Forgotten, NotFetched, OutOfTurn, SourceRecord, Ticket
+from rayfeed.queue.answering import take, take_hooks
 from rayfeed.queue.asking import Asking
 from rayfeed.queue.canonical import send_source
+from rayfeed.queue.deliveries import StreamFailed
 from rayfeed.queue.events import (
     Answered,
     Consumed,
     HookDone,
-    NextPass,
     Settle,
     Stop,
     StreamClosed,
     StreamOpened,
     StreamStarted,
 )
-from rayfeed.queue.losses import disconnected, lose
+from rayfeed.queue.fullness import Fullness
+from rayfeed.queue.losses import blameless, disconnected, lose, unanswered
 from rayfeed.queue.sequence_window import SequenceWindow
-from rayfeed.queue.stream import StreamState
+from rayfeed.queue.stream import Notice, StreamState
 from rayfeed.queue.watch import Watch
-from rayfeed.queue.window import StreamFailed, Window
-from rayfeed.source.failure import Failure
+from rayfeed.queue.window import Window
 from rayfeed.source.packed import Packed
 
 WATCH_INTERVAL_S = 1.0
@@ -64,6 +64,7 @@ class Conductor:
         self._streams: dict[int, StreamState] = {}
         self._numbers = 0
         self._asking = Asking()
+        self._fullness = Fullness()
         self._settling: list[threading.Event] = []
         self._closed = False
         self.failure: BaseException | None = None
@@ -127,7 +128,9 @@ class Conductor:
             return
         self._closed = True
         self._events.put(Stop())
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+        if self._thread.ident is None:  # it was not started, and ends nobody
+            self._pool.close()
+        elif threading.current_thread() is not self._thread:
             self._thread.join(JOIN_TIMEOUT_S)
         self._let_go()  # only now: after a failure of the thread the consumer still reads what was delivered before it
 
@@ -194,6 +197,8 @@ class Conductor:
     def _look(self, passed_s: float) -> None:
         for down in self._watch.look(self._streams.values(), passed_s):
             self._on_down(down)
+        for worker in self._asking.resume():
+            self._send_again(worker)
         for state in self._streams.values():
             if state.window.suspected:
                 self._pump(state)
@@ -221,13 +226,16 @@ class Conductor:
                 if self._pool.on_up(event):
                     for state in list(self._streams.values()):
                         if state.started and not state.window.over:
-                            state.window.worker_ready(worker, self._pool.num_threads)
+                            state.window.worker_ready(worker, self._pool.num_threads, self._pool.node(worker))
                             self._pump(state)
             case Down():
                 self._on_down(event)
+            case Stands():
+                self._watch.stands(event)
             case HookDone(stream):
                 if stream in self._streams:
-                    self._on_hook(self._streams[stream], event)
+                    take_hooks(self._streams[stream], event.result)
+                    self._pump(self._streams[stream])
             case StreamOpened(state):
                 self._streams[state.number] = state
             case Settle(settled):
@@ -245,7 +253,7 @@ class Conductor:
     def _on_started(self, state: StreamState) -> None:
         state.started = True
         for worker in self._pool.working():
-            state.window.worker_ready(worker, self._pool.num_threads)
+            state.window.worker_ready(worker, self._pool.num_threads, self._pool.node(worker))
         for worker in self._pool.gone():
             self._lose(state, worker, self._pool.describe(worker), None)
         self._pump(state)
@@ -253,20 +261,40 @@ class Conductor:
     def _on_answer(self, event: Answered) -> None:
         self._asking.came_back(event.worker)
         state = self._streams.get(event.stream)
-        if state is not None and event.error is not None:
-            self._on_failed_call(event, event.error)
-        elif isinstance(event.answer, OutOfTurn):
-            self._asking.broke(event.worker, event.stream, event.ticket)
-        elif state is not None:
-            take(state, event, self._pool.describe)
-            self._pump(state)
-        for stream, ticket in self._asking.again(event.worker):
-            if stream in self._streams:
-                self._send(self._streams[stream], event.worker, ticket)
+        if state is not None:
+            self._on_end(state, event)
+        self._send_again(event.worker)
 
-    def _on_failed_call(self, event: Answered, error: BaseException) -> None:
+    def _on_end(self, state: StreamState, event: Answered) -> None:
+        """A ticket's call ended."""
+        match event.answer:
+            case _ if event.error is not None:
+                self._on_failed_call(state, event, event.error)
+            case OutOfTurn():
+                self._asking.broke(event.worker, event.stream, event.ticket)
+            case Forgotten() | NotFetched() as answer:
+                self._on_down(Down(event.worker, event.life, unanswered(answer, event.ticket)))
+            case _:
+                self._fullness.had_room()
+                take(state, event, self._pool.describe)
+                self._pump(state)
+
+    def _send_again(self, worker: int) -> None:
+        """Send a producer what its calls broke with, if it is time for that."""
+        for stream, ticket in self._asking.again(worker):
+            if stream in self._streams:
+                self._send(self._streams[stream], worker, ticket)
+
+    def _on_failed_call(self, state: StreamState, event: Answered, error: BaseException) -> None:
+        if is_full(error):
+            text = self._fullness.had_none(event.ticket, self._pool.describe(event.worker), error)
+            if text is not None:
+                state.out.put(Notice(text))
+            self._asking.broke(event.worker, event.stream, event.ticket)
+            self._asking.pause(event.worker)
+            return
         if not is_loss(error):
-            raise InternalError(f"a producer's call failed by no fault of its process: {error!r}")
+            raise blameless(error) from error
         down = Down(event.worker, event.life, error)
         if self._may_ask(down):
             self._asking.broke(event.worker, event.stream, event.ticket)
@@ -295,19 +323,6 @@ class Conductor:
             state.window.over = True
             return
         self._pump(state)
-
-    def _on_hook(self, state: StreamState, event: HookDone) -> None:
-        window = state.window
-        match event.result:
-            case Failure():
-                state.out.put(StreamFailed(event.result.error()))
-                window.over = True
-            case NextPass(length, source_ref):
-                if not isinstance(window, SequenceWindow):
-                    raise InternalError(f"a hook ran for stream {state.number}, which has no passes")
-                state.source_ref = source_ref
-                window.pass_ready(length)
-                self._pump(state)
 
     def _pump(self, state: StreamState) -> None:
         """Carry out what the window wants now."""

@@ -12,11 +12,11 @@ from rayfeed.batch import Batch
 from rayfeed.errors import FeedClosedError, OptionError, SourceError
 from rayfeed.options import ProducerOptions, StreamOptions, check_integer
 from rayfeed.producer.messages import Opened
+from rayfeed.queue.deliveries import PassBegun, PassEnded, StreamEnded
 from rayfeed.queue.keeping import Keeper
 from rayfeed.queue.opening import OpenStreams, StreamSpec, open_streams, specify
 from rayfeed.queue.position import START, Reading, SavedState
 from rayfeed.queue.stream import Delivered, Item
-from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 from rayfeed.stats import FeedStats
 
 

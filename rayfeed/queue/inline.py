@@ -17,12 +17,12 @@ from rayfeed.frame.inspector import Inspector
 from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import Opened, SourceRecord
 from rayfeed.queue.canonical import begin_pass, end_pass, replay_pass
+from rayfeed.queue.deliveries import PassBegun, PassEnded, StreamEnded
 from rayfeed.queue.lane_window import LanePlan
 from rayfeed.queue.meter import Meter
 from rayfeed.queue.position import START
 from rayfeed.queue.sequence_window import SequencePlan
 from rayfeed.queue.stream import Delivered, Item
-from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 from rayfeed.source.seeding import batch_rng, lane_rng, pass_order, seeded
 from rayfeed.source.stream import GeneratorSource, SequenceSource, open_source
 from rayfeed.source.worker_info import Place, running_in

@@ -102,5 +102,9 @@ def _started(demand: Demand) -> Conductor:
             post=post,
         )
     )
-    conductor.start()
+    try:
+        conductor.start()
+    except BaseException:  # Ctrl-C, above all: some producers were asked for
+        conductor.close()
+        raise
     return conductor

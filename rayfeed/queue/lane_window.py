@@ -23,7 +23,9 @@ from typing import Any
 from rayfeed.errors import InternalError
 from rayfeed.options import OnGeneratorLoss
 from rayfeed.producer.messages import Ticket
-from rayfeed.queue.window import DEPTH, Bound, Deliver, Delivery, Issued, StreamEnded, StreamFailed, Window
+from rayfeed.queue.bound import Bound
+from rayfeed.queue.deliveries import Deliver, Delivery, StreamEnded, StreamFailed
+from rayfeed.queue.window import DEPTH, Issued, Window
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class LaneWindow(Window):
         """As of every window; but an answer of the copy that was lost does not count once the new one was asked."""
         state = self.issued.get(ticket.number)
         if state is not None and ticket.attempt < state.ticket.attempt:
-            self.held.get(worker, set()).discard((ticket.number, ticket.attempt))
+            self.held.get(worker, {}).pop((ticket.number, ticket.attempt), None)
             return False
         return super().answered(worker, ticket, **answer)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rayfeed.errors import ProducerDiedError, RayfeedError
-from rayfeed.producer.failed_call import is_cut
-from rayfeed.producer.messages import Ticket
+from rayfeed.errors import InternalError, ProducerDiedError, RayfeedError
+from rayfeed.producer.failed_call import is_cut, is_own_node_lost
+from rayfeed.producer.messages import Forgotten, NotFetched, Ticket
 from rayfeed.queue.lane_window import LaneWindow
 from rayfeed.queue.stream import Notice, StreamState
 from rayfeed.queue.window import DEADLY
@@ -99,6 +99,24 @@ def _lane_lost(
     found = ProducerDiedError(text)
     found.__cause__ = error
     return found
+
+
+def unanswered(answer: Forgotten | NotFetched, ticket: Ticket) -> RayfeedError:
+    """Why a producer that lives is taken for lost."""
+    if isinstance(answer, NotFetched):
+        return ProducerDiedError(f"it could not get what makes {ticket} from the object store: {answer.reason}")
+    return ProducerDiedError(f"its answer for {ticket} was lost on its way, and cannot be given again")
+
+
+def blameless(error: BaseException) -> RayfeedError:
+    """Why a call failed by no fault of its producer, nor for want of room."""
+    if not is_own_node_lost(error):
+        return InternalError(f"a producer's call failed by no fault of its process: {error!r}.")
+    return ProducerDiedError(
+        "Ray's process of this node (raylet) ended while a feed was open, and the object store with its batches went "
+        "with it: this process cannot use Ray any more.\n"
+        "  Its log, raylet.out in Ray's session folder, may say why. Start Ray anew."
+    )
 
 
 def disconnected() -> RayfeedError:

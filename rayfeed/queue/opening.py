@@ -19,6 +19,7 @@ from rayfeed.producer.home_pool import HomePool
 from rayfeed.producer.mailbox import Mailbox
 from rayfeed.producer.messages import SourceRecord
 from rayfeed.producer.placement import most_producers
+from rayfeed.queue.bound import Bound
 from rayfeed.queue.conductor import Conductor
 from rayfeed.queue.inline import InlineStream
 from rayfeed.queue.keeping import Demand, Keeper
@@ -28,7 +29,7 @@ from rayfeed.queue.room import queue_bytes
 from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
 from rayfeed.queue.stream import ProducedStream, Stream
 from rayfeed.queue.travel import pack_or_keep
-from rayfeed.queue.window import Bound, Window
+from rayfeed.queue.window import Window
 from rayfeed.source.image_iterator import settled
 from rayfeed.source.missing import naming_missing_modules
 from rayfeed.source.packed import Packed
@@ -234,7 +235,7 @@ def open_streams(
         ensure_ray()
     store_bytes = store_capacity() if travelling else None
     asked = [spec.options.max_queue_bytes for spec in specs]
-    bounds = queue_bytes(asked, store_bytes) if store_bytes is not None else asked
+    bounds = queue_bytes(asked, store_bytes) if store_bytes is not None else [(one, None) for one in asked]
     pool = keeper.conductor(_demand(travelling[0], producers)) if travelling else None
     home = _home_conductor(staying, mailbox, producers.batch_timeout_s) if staying else None
     digests = [spec.digest() if keeper.knows_sources else None for spec in specs]
@@ -255,11 +256,11 @@ def _open_made(
     spec: StreamSpec,
     record: SourceRecord,
     conductor: Conductor,
-    num_bytes: int | None,
+    num_bytes: tuple[int | None, int | None],
     store_bytes: int | None,
     producers: ProducerOptions,
 ) -> Stream:
-    bound = Bound(spec.options.max_queue_size, num_bytes)
+    bound = Bound(spec.options.max_queue_size, *num_bytes)
     if spec.info.is_sequence:
         record = replace(record, num_lanes=conductor.crew.span[1])
     plan = spec.plan(conductor.crew.num_threads)

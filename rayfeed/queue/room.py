@@ -18,8 +18,11 @@ from rayfeed.errors import BatchError, OptionError
 from rayfeed.producer.messages import SMALL_BYTES
 
 QUEUES_SHARE = 0.25
-"""Of the store, what the queues of one call may fill where the caller set no bound. As much again may be in the
-producers' hands or on its way, and what was freed is kept for a while: most of the store stays free for others."""
+"""Of the store, what the queues of one call may fill where the caller set no bound."""
+
+HANDS_SHARE = 0.25
+"""Of the store, what may be in the producers' hands or on its way besides. What was freed is kept for a while, and
+views of delivered batches stay: most of the store stays free for that and for others."""
 
 SPILLING_SHARE = 0.8
 """Of the store, what it holds before Ray writes objects to disk (its `object_spilling_threshold`)."""
@@ -36,12 +39,15 @@ HOARDED = (
 )
 
 
-def queue_bytes(asked: Sequence[int | None], capacity: int) -> list[int]:
+def queue_bytes(asked: Sequence[int | None], capacity: int) -> list[tuple[int, int]]:
     """The bounds of the queues of one call.
 
     Args:
         asked: For each queue the caller's `max_queue_bytes`; None where there is none.
         capacity: Bytes of the consumer's node's store.
+
+    Returns:
+        For each queue the bytes that may wait, and those that may wait or be in the producers' hands.
 
     Raises:
         OptionError: They are more than the store holds in memory.
@@ -57,7 +63,11 @@ def queue_bytes(asked: Sequence[int | None], capacity: int) -> list[int]:
             "or start Ray with a larger object_store_memory."
         )
     share = int(capacity * QUEUES_SHARE / len(asked))
-    return [num_bytes or share for num_bytes in asked]
+    hands = int(capacity * HANDS_SHARE / len(asked))
+    bounds = [num_bytes or share for num_bytes in asked]
+    # What a caller asked for may leave the hands less than their share.
+    spare = (holds - sum(bounds)) // len(asked)
+    return [(num_bytes, num_bytes + min(hands, max(spare, 0))) for num_bytes in bounds]
 
 
 def check_batch(num_bytes: int, capacity: int, where: str) -> None:

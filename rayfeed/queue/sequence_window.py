@@ -13,23 +13,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from rayfeed.errors import InternalError
 from rayfeed.producer.messages import Ticket
+from rayfeed.queue.bound import Bound
+from rayfeed.queue.deliveries import Deliver, Delivery, PassBegun, PassEnded, StreamEnded, StreamFailed
 from rayfeed.queue.position import START, Position
-from rayfeed.queue.window import (
-    Bound,
-    Deliver,
-    Delivery,
-    Issued,
-    PassBegun,
-    PassEnded,
-    StreamEnded,
-    StreamFailed,
-    Window,
-)
+from rayfeed.queue.window import DEADLY, Issued, Window
 from rayfeed.source.seeding import pass_order
 
 
@@ -262,6 +254,24 @@ class SequenceWindow(Window):
         if state.failure is not None:  # what was issued before is still delivered; nothing new is, and no hook runs
             self.phase = Phase.OVER
 
+    def _parts(self, state: Issued) -> list[Ticket]:
+        """The ticket's batches one by one, in its place in the script: one of them may be why its worker died."""
+        whole = state.ticket
+        parts = [
+            replace(whole.only(offset), number=self._new_number(), attempt=0) for offset in range(len(whole.indices))
+        ]
+        place = self.script.index(whole.number)
+        del self.script[place]
+        for offset, part in enumerate(parts):
+            self.script.insert(place + offset, part.number)
+            # Not yet deadly: some of them are innocent.
+            self.issued[part.number] = Issued(part, deaths=min(state.deaths, DEADLY - 1))
+        del self.issued[whole.number]
+        if whole.number in self._making:
+            self._making.remove(whole.number)
+            self._making.update(part.number for part in parts)
+        return parts
+
     def _worker_for(self, ticket: Ticket) -> int | None:
         """Of the workers that hold least, the one that will be done first, or has been idle for longest."""
         free = [worker for worker in self.workers if self._free(worker)]
@@ -269,4 +279,5 @@ class SequenceWindow(Window):
 
     def _load(self, worker: int) -> tuple[float, int, int]:
         held = self.held[worker]
-        return len(held) / self.workers[worker], min(held)[0] if held else self.newest.get(worker, -1), worker
+        eldest = min(held)[0] if held else self.newest.get(worker, -1)
+        return len(held) / self.workers[worker], eldest, worker

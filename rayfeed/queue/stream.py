@@ -20,11 +20,12 @@ from rayfeed.frame.reading import FrameReader
 from rayfeed.frame.schema import FrameSchema
 from rayfeed.producer.messages import Opened, Run, SourceRecord, Ticket
 from rayfeed.queue.canonical import CanonicalCopy
+from rayfeed.queue.deliveries import Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed
 from rayfeed.queue.meter import Meter, Waiting
 from rayfeed.queue.notices import Notices
 from rayfeed.queue.room import Held, check_batch
 from rayfeed.queue.travel import callers_level
-from rayfeed.queue.window import Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed, Window
+from rayfeed.queue.window import Window
 from rayfeed.stats import FeedStats
 
 if TYPE_CHECKING:  # the conductor imports this file

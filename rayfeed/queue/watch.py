@@ -1,11 +1,11 @@
-"""What the conductor looks at by the clock: places that are waited for, the number of producers, slow batches."""
+"""What the conductor looks at by the clock: places that are waited for, the number of producers, what takes long."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection
 
-from rayfeed.producer.crew import Crew, Down
+from rayfeed.producer.crew import Crew, Down, Stands
 from rayfeed.queue.lane_window import LaneWindow
 from rayfeed.queue.scaling import Scaling
 from rayfeed.queue.stream import Notice, StreamState
@@ -24,6 +24,14 @@ class Watch:
         self._crew = crew
         self._scaling = Scaling(crew)
         self._watchdogs: dict[int, Watchdog] = {}
+        self._told_cramped: set[int] = set()  # streams
+
+    def stands(self, event: Stands) -> None:
+        """A producer has told what it makes."""
+        now = time.monotonic()
+        for at in event.places:
+            if at.stream in self._watchdogs:
+                self._watchdogs[at.stream].stands(event.worker, at, now)
 
     def look(self, streams: Collection[StreamState], seconds: float) -> list[Down]:
         """Look at the streams that are open.
@@ -53,8 +61,15 @@ class Watch:
             if state.started and not state.window.over:
                 found = self._watchdogs[state.number].look(state.window, now)
                 hanging |= found.hanging
-                for slow in found.slow:
-                    state.out.put(Notice(self._told(state, slow)))
+                for worker in found.asked:
+                    self._crew.ask(worker)
+                for text in [
+                    *[self._told(state, slow) for slow in found.slow],
+                    state.canonical.look(now, self._crew.batch_timeout_s) if state.canonical is not None else None,
+                    self._cramped(state),
+                ]:
+                    if text is not None:
+                        state.out.put(Notice(text))
         downs = [self._crew.hangs(worker, waited_s) for worker, waited_s in hanging.items()]
         return [down for down in downs if down is not None]
 
@@ -63,9 +78,15 @@ class Watch:
 
         A generator's copy stays where it is, for as long as that is: elsewhere it would begin anew.
         """
-        for worker in self._crew.draining():
-            if any(isinstance(window, LaneWindow) and worker < len(window.lanes) for window in windows):
-                continue
+        draining = [
+            worker
+            for worker in self._crew.draining()
+            if not any(isinstance(window, LaneWindow) and worker < len(window.lanes) for window in windows)
+        ]
+        leaving = [worker for worker in draining if any(worker in window.leaving for window in windows)]
+        others = len(self._crew.working()) - len(draining)
+        number = may_leave(len(draining), len(leaving), others, self._crew.num_starting())
+        for worker in [*leaving, *[worker for worker in draining if worker not in leaving][:number]]:
             for window in windows:
                 window.leave(worker)
             if not any(window.held.get(worker) for window in windows):
@@ -73,6 +94,20 @@ class Watch:
                     window.worker_lost(worker)
                 self._crew.retire(worker)
                 self._crew.grow(1)
+
+    def _cramped(self, state: StreamState) -> str | None:
+        """What is said, once, where not all producers can be busy because their batches are so large."""
+        window = state.window
+        if window.limit >= window.slots or not window.sizer.bytes_per_batch or state.number in self._told_cramped:
+            return None
+        self._told_cramped.add(state.number)
+        size, room = window.sizer.bytes_per_batch, window.bound.room_bytes or 0
+        return (
+            f"a batch of {state.record.name} ({state.record.info.type_name}) has {size:,.0f} bytes, and of those that "
+            f"wait or are being made the object store of the consumer's node has room for {room:,} bytes: at most "
+            f"{window.limit} of {window.slots} workers are busy.\n"
+            "  To use more, make smaller batches, or start Ray there with a larger object_store_memory."
+        )
 
     def _told(self, state: StreamState, slow: Slow) -> str:
         timeout_s = self._crew.batch_timeout_s
@@ -94,3 +129,23 @@ def _awaited(streams: Collection[StreamState]) -> set[int]:
         if state.started and isinstance(state.window, LaneWindow):
             awaited |= state.window.awaited()
     return awaited
+
+
+def may_leave(draining: int, leaving: int, others: int, starting: int) -> int:
+    """How many more producers may leave nodes that will go.
+
+    All of them, where as many work elsewhere. Else half of those that stay, when those that were asked for before have
+    come; never the last that works: nobody would make batches while a place for others is waited for.
+
+    Args:
+        draining: Producers on such nodes.
+        leaving: Of these, those that leave already.
+        others: Producers that work on other nodes.
+        starting: Producers that were asked for and have not come.
+    """
+    staying = draining - leaving
+    if others >= draining:
+        return staying
+    if starting or leaving:
+        return 0
+    return min((staying + 1) // 2, staying + others - 1)

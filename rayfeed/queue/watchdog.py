@@ -1,11 +1,13 @@
 """Which tickets take too long (contract F6): told, made elsewhere too, and at last taken from a producer that hangs.
 
 What a worker makes are the first of the tickets it holds, one for each of its threads. A ticket's time counts from the
-look at which it was first seen among them: to a second or so, and not the time it waited behind others. Of one that
-takes
+look at which it was first seen among them: to a second or so, and not the time it waited behind others. A ticket may be
+for many batches: where one takes long its worker is asked which it is at (`stands`), and the time of that batch counts.
+Of one that takes
 
     PATIENCE times what is usual, and LEAST_S      an idle worker makes it as well, and what waits behind it; the first
-                                                   answer counts
+                                                   answer counts. If that one takes as long, so does a third, and so on,
+                                                   with twice the patience each time
     `ProducerOptions.batch_timeout_s`              the consumer is told, and again each time that has doubled
     HANGS times that                               its producer is taken for lost: killed, and replaced
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rayfeed.producer.messages import Ticket
+from rayfeed.producer.messages import At, Ticket
 from rayfeed.queue.window import Window
 
 PATIENCE = 20.0
@@ -32,11 +34,11 @@ HANGS = 10.0
 
 @dataclass(frozen=True)
 class Slow:
-    """A ticket that takes long.
+    """A batch that takes long, or a ticket of which it is not known which batch does.
 
     Attributes:
         worker: Who makes it.
-        ticket: The ticket.
+        ticket: The ticket, for that batch alone where it is known.
         waited_s: For how long it has been made.
     """
 
@@ -52,10 +54,12 @@ class Found:
     Attributes:
         slow: What the consumer should be told.
         hanging: Workers that should be taken for lost, with how long they have been at it.
+        asked: Workers of whom it is to be found out which batch they make.
     """
 
     slow: list[Slow] = field(default_factory=list)
     hanging: dict[int, float] = field(default_factory=dict)
+    asked: set[int] = field(default_factory=set)
 
 
 class Watchdog:
@@ -68,7 +72,23 @@ class Watchdog:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._since: dict[tuple[int, int, int], float] = {}  # (worker, ticket, attempt) -> first seen in the making
+        self._offsets: dict[tuple[int, int, int], int] = {}  # which batch of it, where that is known
         self._tell_at_s: dict[tuple[int, int, int], float] = {}
+
+    def stands(self, worker: int, at: At, now: float) -> None:
+        """A worker has told which batch it makes.
+
+        Args:
+            worker: Who.
+            at: Where it stands.
+            now: Seconds, of the clock of `look`.
+        """
+        key = worker, at.number, at.attempt
+        if key in self._since:
+            if self._offsets.get(key) != at.offset:
+                self._tell_at_s[key] = self._timeout_s
+            self._offsets[key] = at.offset
+            self._since[key] = max(now - at.seconds, self._since[key])
 
     def look(self, window: Window, now: float) -> Found:
         """Look at what is in the making; what takes too long is suspected, for `Window.issue` to give out again.
@@ -80,9 +100,10 @@ class Watchdog:
         making = [
             (worker, *ticket)
             for worker, slots in window.workers.items()
-            for ticket in sorted(window.held[worker])[:slots]
+            for ticket in list(window.held[worker])[:slots]
         ]
         self._since = {key: self._since.get(key, now) for key in making}
+        self._offsets = {key: self._offsets[key] for key in making if key in self._offsets}
         self._tell_at_s = {key: self._tell_at_s.get(key, self._timeout_s) for key in making}
         found = Found()
         for key, since in self._since.items():
@@ -93,12 +114,17 @@ class Watchdog:
             state = window.issued.get(number)
             if state is None or state.done:  # made elsewhere meanwhile
                 continue
+            ticket = state.ticket
+            if len(ticket.indices) > 1 and waited_s >= min(LEAST_S, self._timeout_s / 2):
+                found.asked.add(worker)
+            if key in self._offsets:
+                ticket = ticket.only(self._offsets[key])
             if waited_s >= self._tell_at_s[key]:
                 self._tell_at_s[key] = 2 * waited_s
-                found.slow.append(Slow(worker, state.ticket, waited_s))
-            if waited_s >= self._patience_s(window, state.ticket):
-                for held, _ in window.held[worker]:
-                    window.suspect(held)
+                found.slow.append(Slow(worker, ticket, waited_s))
+            if waited_s >= self._patience_s(window, ticket) * 2 ** (len(state.holders) - 1):
+                for held in window.held[worker]:
+                    window.suspect(*held)
         return found
 
     def _patience_s(self, window: Window, ticket: Ticket) -> float:

@@ -4,8 +4,6 @@ The window of outstanding tickets and unconsumed batches *is* the queue: no tick
 producers make always has a place. Events go in (`worker_ready`, `worker_lost`, `answered`, `consumed`), instructions
 come out (`issue`: tickets for workers; `deliver`: what the consumer may have now). The driver carries them out.
 
-    outstanding = batches in issued tickets not yet consumed  <=  max_queue_size + one per worker
-
 A ticket answered once is done; every later answer to it is dropped. That is the whole of exactly-once delivery: a lost
 worker's tickets are issued again elsewhere, and the first answer wins.
 
@@ -23,6 +21,8 @@ from typing import Any, ClassVar
 from rayfeed.errors import InternalError
 from rayfeed.producer.messages import Ticket
 from rayfeed.queue.alone import Alone
+from rayfeed.queue.bound import Bound
+from rayfeed.queue.deliveries import Delivery
 from rayfeed.queue.sizer import Sizer
 
 DEPTH = 2
@@ -31,69 +31,6 @@ DEPTH = 2
 DEADLY = 3
 """Workers lost while they made the same ticket, the last of them nothing else, after which it is taken for the reason.
 With one worker its restarts (`ProducerOptions.max_restarts`) would be used up by the next."""
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The queue's bounds (contract C13).
-
-    Attributes:
-        num_batches: Finished batches that may wait.
-        num_bytes: Bytes of them; None for no bound.
-    """
-
-    num_batches: int
-    num_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Deliver:
-    """Hand these batches to the consumer: places ``start`` to ``stop - 1`` of an answer's payload."""
-
-    payload: Any
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class PassEnded:
-    """Every batch of a pass was delivered before this.
-
-    Attributes:
-        pass_index: The pass that ended.
-        next_length: Batches of the next one.
-    """
-
-    pass_index: int
-    next_length: int
-
-
-@dataclass(frozen=True)
-class PassBegun:
-    """The `on_epoch_begin` before a pass has run; the pass' batches come after this. Only where there is such a hook.
-
-    Attributes:
-        pass_index: The pass that begins.
-        length: Its batches.
-    """
-
-    pass_index: int
-    length: int
-
-
-@dataclass(frozen=True)
-class StreamFailed:
-    """The stream's next batch is an error."""
-
-    failure: Any
-
-
-@dataclass(frozen=True)
-class StreamEnded:
-    """There is no next batch."""
-
-
-Delivery = Deliver | PassEnded | PassBegun | StreamFailed | StreamEnded
 
 
 @dataclass
@@ -143,7 +80,8 @@ class Window(ABC):
         self.leaving: set[int] = set()  # workers that are given nothing more
         self.alone = Alone()
         self.workers: dict[int, int] = {}  # worker -> slots
-        self.held: dict[int, set[tuple[int, int]]] = {}  # worker -> (ticket, attempt) that it holds
+        self.nodes: dict[int, str] = {}  # worker -> its node
+        self.held: dict[int, dict[tuple[int, int], None]] = {}  # worker -> (ticket, attempt) that it holds, in order
         self.newest: dict[int, int] = {}  # worker -> number of the ticket it was given last
         self.outstanding = 0
         self.num_made = self.num_consumed = self.num_discarded = self.num_handed_over = self.num_remade = 0
@@ -152,39 +90,46 @@ class Window(ABC):
 
     # Events
 
-    def worker_ready(self, worker: int, slots: int) -> None:
-        """A producer takes tickets from now on, `slots` at a time."""
+    def worker_ready(self, worker: int, slots: int, node: str = "") -> None:
+        """A producer takes tickets from now on, `slots` at a time, on this node."""
         if worker in self.workers:
             raise InternalError(f"worker {worker} became ready twice without being lost")
         self.workers[worker] = slots
-        self.held[worker] = set()
+        self.nodes[worker] = node
+        self.held[worker] = {}
 
     def breaks(self, worker: int) -> bool:
         """Whether batches are lost with this worker, which no other can make."""
         return False
 
     def worker_lost(self, worker: int, *, died: bool = True) -> list[Ticket]:
-        """A producer is gone; its unanswered tickets, which `issue` will give out again.
+        """A producer is gone.
 
         Args:
             worker: Which.
             died: Whether what it made may be the reason; not where it was only out of reach.
+
+        Returns:
+            Its unanswered tickets, which `issue` will give out again; those that it was making batch by batch, if any
+            worker may make them.
         """
         self.leaving.discard(worker)
         self.alone.let_go(worker)
         slots = self.workers.pop(worker, 0)
         orphans: list[Ticket] = []
-        for place, (number, _) in enumerate(sorted(self.held.pop(worker, set()))):
+        for place, (number, _) in enumerate(self.held.pop(worker, {})):
             state = self.issued.get(number)
             if state is None or state.done:
                 continue
-            state.deaths += died and place < slots  # the others waited for their turn
+            is_reason = died and place < slots  # the others waited for their turn
+            state.deaths += is_reason
             state.holders.discard(worker)
             if not state.holders:
-                self.lost.add(number)
+                self.num_remade += 1
                 self.suspected.discard(number)
-                orphans.append(state.ticket)
-        self.num_remade += len(orphans)
+                parts = self._parts(state) if is_reason and len(state.ticket.indices) > 1 else [state.ticket]
+                self.lost.update(part.number for part in parts)
+                orphans += parts
         return orphans
 
     def deadly(self) -> Ticket | None:
@@ -211,7 +156,7 @@ class Window(ABC):
             Whether this is the ticket's first answer; a later one is to be dropped.
         """
         # The attempt tells a late answer of a worker's earlier life from the one its replacement still owes.
-        self.held.get(worker, set()).discard((ticket.number, ticket.attempt))
+        self.held.get(worker, {}).pop((ticket.number, ticket.attempt), None)
         state = self.issued.get(ticket.number)
         if state is None or state.done:
             return False
@@ -255,35 +200,45 @@ class Window(ABC):
                 self.issued[ticket.number] = state
                 self.outstanding += len(ticket.indices)
             state.holders.add(worker)
-            self.held[worker].add((state.ticket.number, state.ticket.attempt))
+            self.held[worker][state.ticket.number, state.ticket.attempt] = None
             self.newest[worker] = state.ticket.number
             yield worker, state.ticket
 
     def _again(self) -> tuple[int, Issued] | None:
         """A ticket that is to be made again, and by whom. Earliest lost ones first, then those that are suspected."""
-        for number in sorted(self.lost):
+        for number in sorted(self.lost, key=self._place_of):
             state = self.issued[number]
             is_alone = self.MAY_IDLE and state.deaths == DEADLY - 1
             worker = self.alone.worker_for(number, self._staying()) if is_alone else self._worker_for(state.ticket)
             if worker is not None:
                 self.lost.remove(number)
                 return worker, state
-        for number in sorted(self.suspected):
+        for number in sorted(self.suspected, key=self._place_of):
             state = self.issued[number]
-            for worker, held in sorted(self._staying().items()):
-                if not held and worker not in self.alone:
-                    self.suspected.remove(number)
-                    self.num_remade += 1
-                    return worker, state
+            # What keeps one worker of a node from answering may keep them all: others first.
+            nodes = {self.nodes[holder] for holder in state.holders}
+            idle = [worker for worker, held in self._staying().items() if not held and worker not in self.alone]
+            worker = min(idle, key=lambda worker: (self.nodes[worker] in nodes, worker), default=None)
+            if worker is not None:
+                self.suspected.remove(number)
+                self.num_remade += 1
+                return worker, state
         return None
 
-    def suspect(self, number: int) -> None:
-        """A ticket's holder may never answer: an idle worker, if there is one, makes it as well.
+    def _place_of(self, number: int) -> tuple[int, int, int]:
+        """Where a ticket's batches come in the stream."""
+        ticket = self.issued[number].ticket
+        return ticket.pass_index, ticket.first, number
+
+    def suspect(self, number: int, attempt: int) -> None:
+        """The holder of a ticket's newest attempt may never answer: an idle worker, if there is one, makes it as well.
 
         Only where any worker can make it.
         """
         state = self.issued.get(number)
-        if self.MAY_IDLE and state is not None and not state.done and len(state.holders) == 1:
+        if not self.MAY_IDLE or state is None or state.done or not state.holders:
+            return
+        if attempt == state.ticket.attempt:  # the attempts before were suspected in their time
             self.suspected.add(number)
 
     def leave(self, worker: int) -> None:
@@ -310,6 +265,10 @@ class Window(ABC):
     def _worker_for(self, ticket: Ticket) -> int | None:
         """The worker that should take the ticket now, or None."""
 
+    def _parts(self, state: Issued) -> list[Ticket]:
+        """Tickets that take the place of one during which its worker died."""
+        return [state.ticket]
+
     def _new_number(self) -> int:
         self._numbers += 1
         return self._numbers - 1
@@ -321,13 +280,8 @@ class Window(ABC):
 
     @property
     def limit(self) -> int:
-        """Batches that may be outstanding: the queue's bound, and one in each worker's hands."""
-        waiting = self.bound.num_batches
-        if self.bound.num_bytes is not None:
-            # Before the first answer a batch's size is unknown: one may wait.
-            size = self.sizer.bytes_per_batch
-            waiting = min(waiting, max(1, int(self.bound.num_bytes / size)) if size else 1)
-        return waiting + self.slots
+        """Batches that may be outstanding."""
+        return self.bound.limit(self.slots, self.sizer.bytes_per_batch)
 
     def _room(self) -> int:
         """Batches the next ticket may hold; 0 when it should wait."""
@@ -344,6 +298,6 @@ class Window(ABC):
         may = worker not in self.leaving and worker not in self.alone
         return may and len(self.held.get(worker, ())) < DEPTH * self.workers.get(worker, 0)
 
-    def _staying(self) -> dict[int, set[tuple[int, int]]]:
+    def _staying(self) -> dict[int, dict[tuple[int, int], None]]:
         """What the workers hold that may get more."""
         return {worker: held for worker, held in self.held.items() if worker not in self.leaving}

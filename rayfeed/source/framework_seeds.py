@@ -24,6 +24,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+TENSORFLOW_CONTEXT = "tensorflow.python.eager.context"
+"""Where TensorFlow keeps what it draws the seeds of operations from, once a global seed was set."""
+
 KERAS_STATE = "keras.src.backend.common.global_state"
 KERAS_GENERATOR = "global_seed_generator"
 """Where Keras keeps the generator of functions without a seed, one for each thread, and by which name."""
@@ -44,13 +47,18 @@ def seed_frameworks(words: np.ndarray) -> None:
 
 
 @contextmanager
-def frameworks_seeded(words: np.ndarray) -> Iterator[None]:
+def frameworks_seeded(words: np.ndarray, *, with_torch: bool = True) -> Iterator[None]:
     """Seed what is imported in the consumer's process, and restore it after.
 
     Only what can be restored: not torch's generators of devices, which training draws from, and not TensorFlow, where a
     seed makes every operation begin its stream anew, those of a model in training too.
+
+    Args:
+        words: As of `seed_frameworks`.
+        with_torch: Whether torch's generator of the CPU is seeded; all threads share it. Keras has one for each thread.
     """
-    torch, keras_state = _imported("torch"), _imported(KERAS_STATE)
+    torch = _imported("torch") if with_torch else None
+    keras_state = _imported(KERAS_STATE)
     torch_state = torch.get_rng_state() if torch is not None else None
     keras_generator = keras_state.get_global_attribute(KERAS_GENERATOR) if keras_state is not None else None
     if torch is not None:
@@ -64,6 +72,18 @@ def frameworks_seeded(words: np.ndarray) -> Iterator[None]:
             torch.set_rng_state(torch_state)
         if keras_state is not None:
             keras_state.set_global_attribute(KERAS_GENERATOR, keras_generator)
+
+
+def framework_states() -> dict[str, Any]:
+    """The states of streams that the threads of one process share, of the frameworks that are imported; to compare."""
+    states: dict[str, Any] = {}
+    if (context := _imported(TENSORFLOW_CONTEXT)) is not None:
+        drawn_from: Any = getattr(context.context(), "_rng", None)  # seeds operations that nobody gave a seed
+        if drawn_from is not None:
+            states["tensorflow.random"] = drawn_from.getstate()
+    if (torch := _imported("torch")) is not None:
+        states["torch"] = torch.get_rng_state().numpy().tobytes()
+    return states
 
 
 def _torch_seed(words: np.ndarray) -> int:

@@ -9,12 +9,19 @@ from __future__ import annotations
 import functools
 import random
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 from rayfeed.source.framework_seeds import frameworks_seeded, seed_frameworks
+
+UNDISTURBED_S = 10.0
+"""How long is waited for user code that runs seeded in another thread, before what it draws from is looked at all the
+same: a hook may hang."""
+
+_seeding = threading.RLock()  # held while this process' global streams are not its own
 
 ORDER, WORKER, BATCH, RNG, LANE_RNG = range(5)
 """The purposes seeds are drawn for: the first word after the root, so that no two purposes share a stream."""
@@ -57,20 +64,39 @@ def seed_batch(root: int, pass_index: int, index: int) -> None:
 
 
 @contextmanager
-def seeded(root: int, pass_index: int, index: int) -> Iterator[None]:
+def seeded(root: int, pass_index: int, index: int, *, beside: bool = False) -> Iterator[None]:
     """Seed as `seed_batch` does, for user code in the consumer's process, and restore its random states after.
 
     What of the frameworks cannot be restored is left alone; see `frameworks_seeded`.
+
+    Args:
+        root: The stream's root seed.
+        pass_index: The pass.
+        index: The batch, or what stands for a hook.
+        beside: Whether other code of this process runs at the same time, which may train: what that draws from all the
+            time, torch's stream, is left alone then. `random` and `numpy.random` are seeded for both.
     """
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the stream to seed
-    words = _batch_words(root, pass_index, index)
-    _seed_globals(words)
+    with _seeding:
+        python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the stream to seed
+        words = _batch_words(root, pass_index, index)
+        _seed_globals(words)
+        try:
+            with frameworks_seeded(words, with_torch=not beside):
+                yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002 - as above
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Here the global streams are the process' own: no thread of it runs `seeded`, unless that hangs."""
+    is_held = _seeding.acquire(timeout=UNDISTURBED_S)
     try:
-        with frameworks_seeded(words):
-            yield
+        yield
     finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002 - as above
+        if is_held:
+            _seeding.release()
 
 
 def _batch_words(root: int, pass_index: int, index: int) -> np.ndarray:

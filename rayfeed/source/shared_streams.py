@@ -1,4 +1,4 @@
-"""Finds out that threads of one producer draw from `random` or `numpy.random`, which the threads share.
+"""Finds out that threads of one producer draw from `random`, `numpy.random` or a framework's stream, which they share.
 
 A batch of a seeded Sequence begins with these streams seeded for it; but another thread's batch seeds them again, and
 draws between its draws. A lock would let one thread work at a time, so rayfeed tells the user instead. How it is found
@@ -8,8 +8,8 @@ batch that drew. Before the one and at the other the state is held against what 
     thread 0   seed, mark ----- draw ------------------------------> look
     thread 1                          look: changed; seed, mark ---> look
 
-Costs a copy of both states a batch, for a seeded Sequence over several threads that draws from neither; nothing more
-once a draw was seen.
+Costs a copy of the states a batch, for a seeded Sequence over several threads that draws from none; nothing more once
+a draw was seen.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from rayfeed.source.framework_seeds import framework_states
 from rayfeed.source.seeding import seed_batch
 
 
@@ -52,9 +53,11 @@ class SharedStreams:
     def _compare(self) -> None:
         if self._marks and not self.drawn:
             states = _states()
-            self.drawn = tuple([name for name, mark in self._marks.items() if states[name] != mark])
+            # A framework that was imported meanwhile has no mark yet.
+            self.drawn = tuple([name for name, mark in self._marks.items() if states.get(name, mark) != mark])
 
 
 def _states() -> dict[str, Any]:
     legacy: Any = np.random.get_state()  # noqa: NPY002 - the stream that users draw from
-    return {"random": random.getstate(), "numpy.random": (legacy[1].tobytes(), *legacy[2:])}
+    own = {"random": random.getstate(), "numpy.random": (legacy[1].tobytes(), *legacy[2:])}
+    return own | framework_states()

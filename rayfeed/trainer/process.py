@@ -10,11 +10,12 @@ import keras
 import ray
 from ray.exceptions import RuntimeEnvSetupError
 
-from rayfeed.errors import PlacementError, TrainerDiedError
+from rayfeed.errors import TrainerDiedError
 from rayfeed.options import TrainerOptions
 from rayfeed.producer.cluster import BIRTH_S
 from rayfeed.producer.failed_call import is_loss
-from rayfeed.producer.placement import Claim, Patience, describe_free, no_environment
+from rayfeed.producer.placement import Claim, Patience, no_environment, start_timeout_s
+from rayfeed.producer.spreading import where_cpus_are
 from rayfeed.queue.travel import callers_level
 from rayfeed.trainer import home
 from rayfeed.trainer.actor import TrainerHost
@@ -49,6 +50,7 @@ class TrainerProcess:
     def __init__(self, claim: Claim, options: TrainerOptions) -> None:
         self._claim = claim
         self._options = options
+        self._timeout_s = start_timeout_s(options)
         self._start()
 
     def _start(self) -> None:
@@ -57,7 +59,8 @@ class TrainerProcess:
             "max_task_retries": 0,
             "concurrency_groups": {"work": 1, "control": 4, "home": home.NUM_THREADS},
         }
-        decorate: Any = ray.remote(**settings, **self._claim.actor_options())
+        place = where_cpus_are(self._claim, ray.get_runtime_context().get_node_id())
+        decorate: Any = ray.remote(**settings, **(self._claim.actor_options() | place))
         asked = self._options.num_cpus
         num_cpus = max(int(asked), 1) if asked else 0
         self.actor: Any = decorate(TrainerHost).remote(keras.backend.backend(), self._claim.num_gpus, num_cpus)
@@ -74,7 +77,7 @@ class TrainerProcess:
             PlacementError: It found no place in time, or its runtime environment cannot be had.
             TrainerDiedError: It was lost while it started.
         """
-        patience = Patience(self._claim, "TrainerOptions", self._options.start_timeout_s)
+        patience = Patience(self._claim, "TrainerOptions", self._timeout_s)
         asked = time.monotonic()
         while not self._is_open:
             while not ray.wait([self._opened], timeout=WATCH_S)[0]:
@@ -96,13 +99,8 @@ class TrainerProcess:
 
     def _check_start(self, asked: float, patience: Patience) -> None:
         waited_s = time.monotonic() - asked
-        if waited_s > self._options.start_timeout_s:
-            raise PlacementError(
-                f"the trainer found no place in {waited_s:.0f} s: it claims {self._claim}, and the cluster has "
-                f"{describe_free()} free.\n"
-                "  Wait for other jobs to end, lower TrainerOptions.num_cpus or num_gpus, or raise "
-                f"TrainerOptions.start_timeout_s (now {self._options.start_timeout_s:g})."
-            )
+        if waited_s > self._timeout_s:
+            raise patience.at_end("the trainer", waited_s, "it", "num_gpus")
         text = patience.look("the trainer has", waited_s)
         if text is not None:
             warnings.warn(text, stacklevel=callers_level())

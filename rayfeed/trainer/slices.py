@@ -15,9 +15,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from rayfeed.errors import SourceError
+from rayfeed.queue.deliveries import PassBegun, PassEnded, StreamEnded
 from rayfeed.queue.position import START, Position
 from rayfeed.queue.stream import Delivered, Item, Stream
-from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Slices:
         self._announced = announced
         self._is_known = not announced  # the length of the next slice
         position, self._num_resumed = START, 0
+        self._first = standing
         if standing is not None:
             position, self._num_resumed = standing.position, standing.in_slice or 0
             self._is_known = self._is_known and standing.in_slice is not None
@@ -143,13 +144,13 @@ class Slices:
         self._num_received = 0
 
     def standing(self, trained: int | None) -> Standing | None:
-        """Where the stream stands after so many batches of the current slice; None before the first slice.
+        """Where the stream stands after so many batches of the current slice; None before the very first slice.
 
         Args:
             trained: Batches, those before the training was resumed among them; None: the slice is done with.
         """
         if not self.num_begun:
-            return None
+            return self._first
         total = self._begun_at + (self.num_taken if trained is None else trained)
         current = self._pass_of(total)
         if trained is None and self._announced and self._fixed is None:  # the announcement tells the next length

@@ -9,7 +9,7 @@ import pytest
 
 import rayfeed
 from rayfeed.producer.cluster import store_capacity
-from tests.conftest import living_actors, wait_until
+from tests.conftest import living_actors, node_stats, store_bytes, wait_until
 from tests.sources import Log, Numbered, batch, is_settled
 
 CASES = [
@@ -134,6 +134,23 @@ def test_a_batch_that_the_store_cannot_hold_is_refused_as_soon_as_it_was_made():
         pytest.raises(rayfeed.errors.BatchError, match=r"producer 0 .* a batch of [\d,]+ bytes is more than the"),
     ):
         next(iter(feed))
+
+
+def test_large_batches_in_many_hands_leave_the_store_its_room_and_that_is_told():
+    before = node_stats(include_memory_info=False).store_stats
+    with rayfeed.Feed(Tens(), 30, max_queue_size=30) as feed:
+        wait_until(lambda: is_settled(feed), "the queue does not fill")
+        stats = node_stats(include_memory_info=False).store_stats
+        assert store_bytes() <= 0.55 * store_capacity(), "a quarter waits, a quarter is in hands"
+        assert stats.spilled_bytes_total == before.spilled_bytes_total
+        assert stats.object_store_bytes_fallback == 0
+        with pytest.warns(UserWarning, match=r"at most 1[0-2] of 30 workers are busy\.") as told:
+            assert [int(targets[0]) for _, targets in feed] == list(range(20))
+    text = str(told[0].message)
+    assert re.match(
+        r"a batch of source \(Tens\) has [\d,]+ bytes, and of those that wait or are being made the object", text
+    )
+    assert "start Ray there with a larger object_store_memory" in text
 
 
 class Tens(rayfeed.Sequence):

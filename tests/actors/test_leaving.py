@@ -10,6 +10,7 @@ import ray
 
 import rayfeed
 from rayfeed.errors import FeedClosedError
+from rayfeed.producer.pool import Pool
 from tests.conftest import Remains, assert_runs, start_script, wait_until
 from tests.sources import Gate, Log, Numbered, is_settled, number_of, numbers_of
 
@@ -72,6 +73,21 @@ def test_a_feed_dropped_half_way_is_closed_when_it_is_collected(num_read):
 
 def test_a_feed_closed_before_its_producers_are_up_ends_them():
     rayfeed.Feed(Numbered(5), 3, use_multiprocessing=True).close()
+
+
+def test_ctrl_c_while_producers_are_asked_for_leaves_none(monkeypatch):
+    launch, asked = Pool._launch, []
+
+    def launch_two(pool, member):
+        asked.append(member)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        launch(pool, member)
+
+    monkeypatch.setattr(Pool, "_launch", launch_two)
+    with pytest.raises(KeyboardInterrupt):
+        rayfeed.Feed(Numbered(5), 4, use_multiprocessing=True)
+    assert len(asked) == 3
 
 
 def test_an_exception_in_the_readers_loop_ends_the_feed():

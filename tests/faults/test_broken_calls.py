@@ -5,7 +5,11 @@ Ray itself drops the answers to some of its calls here, for all of a producer's:
 
 import json
 
-from tests.conftest import assert_runs
+import ray
+
+import rayfeed
+from tests.conftest import assert_runs, wait_until
+from tests.sources import Numbered
 
 SCRIPT = """
 import json, sys, warnings
@@ -36,3 +40,13 @@ def test_answers_that_do_not_arrive_cost_nothing():
     assert numbers == [100 * copy + place for place in range(40) for copy in range(2)]
     assert num_lost == 0
     assert found["Sequence"][0] == list(range(40))
+
+
+def test_a_producer_that_is_watched_anew_each_time_its_connection_broke_still_hears_its_pool():
+    with rayfeed.Feed(Numbered(3)) as feed:
+        wait_until(feed.processes, "it does not come")
+        member = feed._stream._conductor.crew._members[0]
+        held = [member.actor.hold.remote() for _ in range(5)]
+        assert ray.get(member.actor.open.remote(), timeout=20).pid == feed.processes()[0].pid
+        _, waiting = ray.wait(held, num_returns=4, timeout=20)
+        assert len(waiting) == 1, "the newest alone is not answered"

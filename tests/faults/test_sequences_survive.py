@@ -8,11 +8,13 @@ import re
 import signal
 
 import pytest
+from ray.exceptions import RuntimeEnvSetupError
 
 import rayfeed
 from rayfeed import ProducerOptions
 from rayfeed.errors import ProducerDiedError
 from rayfeed.producer import restarts
+from rayfeed.producer.crew import Down
 from rayfeed.testing.faults import Fault, Faulty
 from tests.conftest import producer_pids, wait_until
 from tests.sources import Log, Numbered, Shuffling, die, is_settled, number_of, numbers_of, plain_passes
@@ -107,6 +109,17 @@ def test_one_lost_too_often_is_told_and_replaced_once_its_restarts_are_older(mon
         assert feed.stats().num_producers == 2
         numbers.extend(number_of(one) for one in reader)
     assert numbers == list(range(10_000))
+
+
+def test_a_replacement_whose_environment_cannot_be_had_ends_no_call_that_others_serve():
+    with rayfeed.Feed(Numbered(40), 2, use_multiprocessing=True) as feed:
+        wait_until(lambda: len(feed.processes()) == 2, "they do not come")
+        conductor = feed._stream._conductor
+        life = conductor.crew._members[1].life
+        conductor._post(Down(1, life, RuntimeEnvSetupError("s3://bucket/code.zip: slow down")))
+        wait_until(lambda: feed.stats().lost_producers == 1, "the loss is not noticed")
+        wait_until(lambda: len(feed.processes()) == 2, "it is not replaced")
+        assert numbers_of(feed) == list(range(40))
 
 
 def dies_behind(gate):

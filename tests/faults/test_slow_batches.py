@@ -106,3 +106,49 @@ def test_a_batch_that_hangs_everywhere_is_an_error_in_the_end(gate, monkeypatch)
         read.extend(number_of(one) for one in feed)
     assert read == list(range(len(read)))
     assert len(read) <= 5
+
+
+class Rests(Numbered):
+    """Its hook waits at a gate."""
+
+    def __init__(self, length, gate):
+        super().__init__(length)
+        self.gate = gate
+
+    def on_epoch_end(self):
+        self.gate.wait()
+
+
+def test_a_hook_that_takes_long_is_told_and_then_the_next_pass_comes(gate):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with rayfeed.Feed(Rests(3, gate), producers=SOON) as feed:
+            thread = open_when_told(gate, caught)
+            assert numbers_of(feed.take(6)) == [0, 1, 2] * 2
+            thread.join()
+    assert re.match(
+        r"waiting [1-9] s for on_epoch_end after pass 0 of source \(Rests\), which runs in the feed's process \(pid",
+        str(caught[0].message),
+    )
+
+
+class Crowded(Numbered):
+    """Batches are quick until `at`, which waits at a gate: its ticket has others too."""
+
+    def __init__(self, length, at, gate):
+        super().__init__(length, at={at: gate.wait})
+
+
+def test_of_a_ticket_of_many_batches_the_slow_one_is_named(gate):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with rayfeed.Feed(
+            Crowded(400, 333, gate), max_queue_size=100, producers=ProducerOptions(batch_timeout_s=4)
+        ) as feed:
+            thread = open_when_told(gate, caught)
+            assert numbers_of(feed) == list(range(400))
+            thread.join()
+            assert feed.stats().frames < 300
+    assert re.match(
+        r"waiting \d s for batch 333 of pass 0 of source \(Crowded\) from producer 0", str(caught[0].message)
+    )

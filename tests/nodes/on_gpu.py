@@ -1,6 +1,7 @@
 """Where the trainer and its producers are on a cluster with one GPU; run by `test_nodes.py` in a process of its own.
 
-Ray only counts the GPU, which need not be there: who may see it is told by an environment variable.
+Ray only counts the GPU, which need not be there: who may see it is told by an environment variable. Where it is not
+there, the trainer says so.
 
     python -m tests.nodes.on_gpu
 """
@@ -9,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import keras
@@ -57,9 +59,13 @@ def main():
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
     where = Where()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            rayfeed.fit_generator(
-                classifier(),
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            warnings.catch_warnings(record=True) as told,
+            rayfeed.Trainer(classifier()) as held,
+        ):
+            warnings.simplefilter("always")
+            held.fit_generator(
                 Placed(Path(folder)),
                 callbacks=[where],
                 verbose=0,
@@ -68,12 +74,14 @@ def main():
                 producers=rayfeed.ProducerOptions(num_cpus=1),
             )
             made = [path.name.split(" ") for path in Path(folder).iterdir()]
+            held.evaluate_generator(Placed(Path(folder)), workers=0)  # in the same process
     finally:
         ray.shutdown()
         cluster.shutdown()
     trainer = names[where.found[0]], where.found[1]
     producers = [(names[node_id], visible) for node_id, visible in made]
-    sys.stdout.write(json.dumps({"trainer": trainer, "producers": producers}) + "\n")
+    found = {"trainer": trainer, "producers": producers, "told": [str(warning.message) for warning in told]}
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Nodes of a cluster are drained and lost while a feed is read: order and exactly-once hold, and it goes on (F2)."""
 
 import json
+import re
 
 import pytest
 
@@ -59,12 +60,69 @@ def test_producers_are_spread_over_the_other_machines_while_these_have_room_and_
     assert 0 < placed["unequal"]["slow"] < 200 / 3 / 2, "less than half of an equal share"
 
 
+@pytest.fixture(scope="module")
+def growing():
+    return run("growing")
+
+
 @pytest.mark.slow
-def test_a_trainer_is_where_a_gpu_is_and_sees_it_and_producers_are_elsewhere_and_do_not():
-    found = run("on_gpu")
-    assert found["trainer"] == ["gpu", "0"]
-    assert {name for name, _ in found["producers"]} <= {"here", "left"}
-    assert {visible for _, visible in found["producers"]} == {""}
+def test_where_an_autoscaler_may_add_machines_each_actor_claims_a_cpu_and_has_half_an_hour_for_its_start(growing):
+    assert growing["claimed"] == [1, 1]
+    assert growing["start_timeout_s"] == [1800, 1800]
+
+
+@pytest.mark.slow
+def test_what_the_consumers_machine_can_spare_works_at_once_and_an_autoscaler_sees_the_demand_of_the_others(growing):
+    assert growing["before"] == [{"here": 1}, {}]
+    assert growing["wanted"] == {"producer": 2}, "of 4 CPUs each, for 5 producers and 2 that want its label"
+    assert growing["infeasible"] == 0
+
+
+@pytest.mark.slow
+def test_labels_that_no_node_has_yet_are_waited_for_with_a_word(growing):
+    (told,) = growing["told"]
+    assert told.startswith(
+        "rayfeed: a producer claims 1 CPU on a node with rayfeed.io/role=producer, and no node of the cluster has these"
+    )
+    assert told.endswith("Waiting for the autoscaler to add such a node.")
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_added_gets_the_producers_that_wait_and_the_feeds_are_read_on(growing):
+    assert growing["after"] == [{"here": 1, "added": 5}, {"added": 2}]
+    assert growing["read"] == [list(range(50)), list(range(50)), list(range(5))]
+
+
+@pytest.mark.slow
+def test_a_trainer_that_claims_nothing_is_on_a_node_with_cpus_and_has_no_more_threads_than_these():
+    found = run("bare_head")
+    assert found["claimed"] == "no resources"
+    assert set(found["trainers"]) == {"other"}
+    assert found["threads"] == "1"
+
+
+@pytest.fixture(scope="module")
+def on_gpu():
+    return run("on_gpu")
+
+
+@pytest.mark.slow
+def test_a_trainer_is_where_a_gpu_is_and_sees_it_and_producers_are_elsewhere_and_do_not(on_gpu):
+    assert on_gpu["trainer"] == ["gpu", "0"]
+    assert {name for name, _ in on_gpu["producers"]} <= {"here", "left"}
+    assert {visible for _, visible in on_gpu["producers"]} == {""}
+
+
+@pytest.mark.slow
+def test_a_gpu_that_was_claimed_and_that_the_backend_does_not_find_is_told_to_the_caller_once(on_gpu):
+    (told,) = [text for text in on_gpu["told"] if "GPU" in text]
+    assert re.match(
+        r"rayfeed: the trainer \(node [\d.]+, pid \d+\) claims 1 GPU, and Keras' tensorflow backend finds none there: "
+        r"it goes on on the CPU\.\n",
+        told,
+    )
+    for way_out in ("pip install 'tensorflow[and-cuda]'", "driver", "container", "TrainerOptions(num_gpus=0)"):
+        assert way_out in told
 
 
 @pytest.mark.slow

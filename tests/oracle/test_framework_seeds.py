@@ -91,6 +91,25 @@ def test_torch_draws_the_same_for_the_same_batch_and_in_line_its_stream_goes_on_
     assert torch.rand(2).tolist() == undisturbed
 
 
+def test_torchs_stream_is_left_to_training_where_user_code_runs_beside_it():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(8)
+    undisturbed = torch.rand(2).tolist() + torch.rand(2).tolist()
+    torch.manual_seed(8)
+    found = torch.rand(2).tolist()
+    with seeded(3, 1, 4, beside=True):
+        found += torch.rand(2).tolist()
+    assert found == undisturbed
+
+
+def test_threads_that_draw_from_tensorflow_in_spite_of_a_seed_are_told_so():
+    with (
+        rayfeed.Feed(Draws(), 3, seed=3) as feed,
+        pytest.warns(UserWarning, match=r"source draws from tensorflow\.random in several threads of one producer"),
+    ):
+        list(feed.take(30))
+
+
 def test_in_line_keras_is_seeded_and_restored_and_tensorflow_left_alone():
     """A seed for TensorFlow would make what is random in a model begin anew with each batch."""
 

@@ -11,6 +11,8 @@ import pytest
 import rayfeed
 from rayfeed import ProducerOptions, TrainerOptions
 from rayfeed.errors import OptionError, PlacementError, SourceError
+from rayfeed.trainer.actor import num_threads
+from tests.conftest import NUM_CPUS
 from tests.oracle.sources import Rows
 
 pytestmark = pytest.mark.slow
@@ -41,11 +43,18 @@ def fit(trainer, *callbacks, epochs=1):
 
 
 @shared_trainer
-def test_a_trainer_that_claims_no_cpus_has_a_thread_for_each_of_its_machine(make_model):
+def test_a_trainer_that_claims_no_cpus_has_a_thread_for_each_of_its_machine_that_ray_counts(make_model):
     environment = Environment("OMP_NUM_THREADS")
     with rayfeed.Trainer(make_model()) as trainer:
         fit(trainer, environment)
-    assert environment.found == [str(len(os.sched_getaffinity(0)))]
+    assert environment.found == [str(min(len(os.sched_getaffinity(0)), NUM_CPUS))]
+
+
+@pytest.mark.parametrize(
+    ("num_usable", "counted", "found"), [(96, 6.0, 6), (4, 16.0, 4), (8, 8.0, 8), (8, 0.0, 8), (8, 0.5, 1)]
+)
+def test_a_machine_whose_node_asked_for_a_part_of_it_gives_a_trainer_threads_for_that_part(num_usable, counted, found):
+    assert num_threads(num_usable, counted) == found
 
 
 @pytest.mark.parametrize(("given", "found"), [({}, "2"), ({"OMP_NUM_THREADS": "3"}, "3")])

@@ -41,11 +41,11 @@ WHOLE = [
     (StreamOptions, "seed", 0, True),
 ]
 NUMBERS = [
-    (ProducerOptions, "num_cpus", True),
-    (ProducerOptions, "start_timeout_s", False),
-    (TrainerOptions, "num_gpus", True),
-    (TrainerOptions, "num_cpus", True),
-    (TrainerOptions, "start_timeout_s", False),
+    (ProducerOptions, "num_cpus"),
+    (ProducerOptions, "start_timeout_s"),
+    (TrainerOptions, "num_gpus"),
+    (TrainerOptions, "num_cpus"),
+    (TrainerOptions, "start_timeout_s"),
 ]
 
 
@@ -81,20 +81,15 @@ def test_a_whole_number_is_checked(record, name, least, or_none):
         assert refusal(record, **{name: None}) == f"{full} must be {wanted}, got None (NoneType)."
 
 
-@pytest.mark.parametrize(("record", "name", "or_none"), NUMBERS, ids=lambda value: getattr(value, "__name__", None))
-def test_a_number_is_checked(record, name, or_none):
-    for value in (0, 0.5, 3, np.float64(0.25)):
+@pytest.mark.parametrize(("record", "name"), NUMBERS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_number_is_checked(record, name):
+    for value in (0, 0.5, 3, np.float64(0.25), None):
         assert getattr(record(**{name: value}), name) == value
     full = called(record, name)
     assert refusal(record, **{name: -0.5}) == f"{full} must be at least 0, got -0.5."
     assert refusal(record, **{name: float("nan")}) == f"{full} must be at least 0, got nan."
-    wanted = "a number or None" if or_none else "a number"
-    assert refusal(record, **{name: "2"}) == f"{full} must be {wanted}, got '2' (str)."
-    assert refusal(record, **{name: False}) == f"{full} must be {wanted}, got False (bool)."
-    if or_none:
-        assert getattr(record(**{name: None}), name) is None
-    else:
-        assert refusal(record, **{name: None}) == f"{full} must be {wanted}, got None (NoneType)."
+    assert refusal(record, **{name: "2"}) == f"{full} must be a number or None, got '2' (str)."
+    assert refusal(record, **{name: False}) == f"{full} must be a number or None, got False (bool)."
 
 
 @pytest.mark.parametrize("name", ["use_multiprocessing", "shuffle", "ordered", "copy"])

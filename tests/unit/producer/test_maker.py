@@ -12,8 +12,9 @@ import rayfeed
 from rayfeed.errors import BatchError, RemoteTraceback
 from rayfeed.frame import decode, encode
 from rayfeed.producer import maker as maker_module
+from rayfeed.producer.loading import NotFetchedError
 from rayfeed.producer.maker import Maker, keep_as_made
-from rayfeed.producer.messages import Ended, Made, Raised, SourceRecord, Ticket
+from rayfeed.producer.messages import At, Ended, Made, NotFetched, Raised, SourceRecord, Ticket
 from rayfeed.source.seeding import worker_seed
 from rayfeed.source.shipping import take_apart
 from rayfeed.source.stream import describe
@@ -550,3 +551,55 @@ def test_threads_make_batches_of_one_sequence_at_the_same_time():
         thread.join(10)
     assert {index: firsts(answer) for index, answer in answers.items()} == {3: [3], 4: [4]}
     assert len(stream.loads) == 1
+
+
+def test_a_source_that_the_store_does_not_give_is_no_error_of_the_users():
+    stream = Stream(Numbers())
+
+    def state():
+        raise NotFetchedError("ObjectFetchTimedOutError: too slow")
+
+    ticket = Ticket(0, 0, 0, 0, (0,))
+    answer = stream.maker.make(ticket, stream.record, state)
+    assert answer == NotFetched("ObjectFetchTimedOutError: too slow")
+    assert firsts(stream.ask(ticket)) == [0], "and it is asked for again"
+
+
+def test_memory_that_is_short_when_batches_are_laid_out_is_told_with_their_place(monkeypatch):
+    def none_left(flats, schema):
+        raise MemoryError("no 4.8 GB")
+
+    monkeypatch.setattr(maker_module, "encode", none_left)
+    error = failure(Stream(Numbers()).make(3), MemoryError)
+    assert error.__notes__ == [
+        f"rayfeed: raised in producer 2 ({PLACE}), generator: batch 3 of pass 0, laying out what was made"
+    ]
+
+
+class Gated(rayfeed.Sequence):
+    """Batch 2 waits."""
+
+    begun, gate = threading.Event(), threading.Event()
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        if index == 2:
+            self.begun.set()
+            assert self.gate.wait(20)
+        return np.full((1, 1), index), None
+
+
+def test_another_thread_is_told_which_batch_of_a_ticket_is_being_made():
+    stream = Stream(Gated())
+    assert stream.maker.standing() == ()
+    thread = threading.Thread(target=lambda: stream.make(0, 1, 2, 3))
+    thread.start()
+    assert Gated.begun.wait(20)
+    (at,) = stream.maker.standing()
+    assert at == At(stream=0, number=0, attempt=0, offset=2, seconds=at.seconds)
+    assert 0 <= at.seconds < 20
+    Gated.gate.set()
+    thread.join(20)
+    assert stream.maker.standing() == ()

@@ -1,6 +1,7 @@
 """The canonical copy, without Ray: its hooks, what it posts, and what a close in the middle does."""
 
 import threading
+import time
 
 import numpy as np
 
@@ -112,3 +113,23 @@ def test_what_goes_wrong_in_sending_is_told_as_that():
     assert "on_epoch_end after pass 0, sending what it left" in result.where
     assert isinstance(result.error(), MemoryError)
     canonical.close()
+
+
+def test_a_hook_that_takes_long_is_told_of_and_again_when_that_has_doubled():
+    canonical, _, done = opened(Crew(), Counting())
+    assert canonical.look(time.monotonic() + 100, 12.0) is None
+    Counting.gate.clear()
+    canonical.run_hooks(Hooks(ended=3, begun=None))
+    assert Counting.entered.wait(WAIT_S)
+    began = canonical._doing[1]
+    told = [waited for waited in range(60) if canonical.look(began + waited, 12.0) is not None]
+    assert told == [12, 24, 48]
+    text = canonical.look(began + 100, 12.0)
+    assert text.startswith(
+        "waiting 100 s for on_epoch_end after pass 3 of generator (Counting), which runs in the feed's"
+    )
+    assert "raise ProducerOptions.batch_timeout_s (now 12)." in text
+    Counting.gate.set()
+    assert done.wait(WAIT_S)
+    canonical.close()
+    assert canonical.look(began + 1000, 12.0) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rayfeed.queue.window import StreamEnded
+from rayfeed.queue.deliveries import StreamEnded
 from tests.unit.queue.invariants import check
 from tests.unit.queue.test_lane_window import answer, delivered, window_of
 

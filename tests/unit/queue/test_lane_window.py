@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from rayfeed.errors import InternalError
+from rayfeed.queue.bound import Bound
+from rayfeed.queue.deliveries import Deliver, StreamEnded, StreamFailed
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
-from rayfeed.queue.window import DEPTH, Bound, Deliver, StreamEnded, StreamFailed
+from rayfeed.queue.window import DEPTH
 from tests.unit.queue.invariants import check
 
 FAR = 500

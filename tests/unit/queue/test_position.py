@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayfeed.errors import OptionError, SourceError
+from rayfeed.queue.bound import Bound
+from rayfeed.queue.deliveries import Deliver, PassBegun, PassEnded
 from rayfeed.queue.position import START, Position, Reading, SavedState
 from rayfeed.queue.sequence_window import Hooks, SequencePlan, SequenceWindow
-from rayfeed.queue.window import Bound, Deliver, PassBegun, PassEnded
 from rayfeed.source.seeding import pass_order
 from tests.unit.queue.invariants import check
 

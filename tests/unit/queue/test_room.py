@@ -20,10 +20,21 @@ def frame():
     return memory, [weakref.ref(one) for one in memory]
 
 
+def waiting(asked):
+    return [num_bytes for num_bytes, _ in queue_bytes(asked, 400 * MB)]
+
+
 def test_queues_without_a_bound_share_a_quarter_of_the_store():
-    assert queue_bytes([None], 400 * MB) == [100 * MB]
-    assert queue_bytes([None, None], 400 * MB) == [50 * MB] * 2
-    assert queue_bytes([320 * MB, None], 400 * MB) == [320 * MB, 50 * MB]
+    assert waiting([None]) == [100 * MB]
+    assert waiting([None, None]) == [50 * MB] * 2
+    assert waiting([320 * MB, None]) == [320 * MB, 50 * MB]
+
+
+def test_what_is_in_hands_shares_another_quarter_as_far_as_bounds_that_were_asked_for_leave_it():
+    assert queue_bytes([None], 400 * MB) == [(100 * MB, 200 * MB)]
+    assert queue_bytes([None, None], 400 * MB) == [(50 * MB, 100 * MB)] * 2
+    assert queue_bytes([280 * MB], 400 * MB) == [(280 * MB, 320 * MB)]
+    assert queue_bytes([320 * MB], 400 * MB) == [(320 * MB, 320 * MB)]
 
 
 def test_a_bound_that_the_store_cannot_hold_is_refused_with_the_numbers():

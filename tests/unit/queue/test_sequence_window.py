@@ -17,10 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rayfeed.errors import FeedClosedError, InternalError
 from rayfeed.producer.messages import SourceRecord, Ticket
+from rayfeed.queue.bound import Bound
+from rayfeed.queue.deliveries import Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed
 from rayfeed.queue.inline import InlineStream
 from rayfeed.queue.sequence_window import Hooks, SequencePlan, SequenceWindow
 from rayfeed.queue.stream import Delivered
-from rayfeed.queue.window import DEPTH, Bound, Deliver, PassBegun, PassEnded, StreamEnded, StreamFailed
+from rayfeed.queue.window import DEPTH
 from rayfeed.source.seeding import pass_order
 from rayfeed.source.stream import describe
 from tests.unit.queue.invariants import check
@@ -42,15 +44,15 @@ EVENTS = [
     *["the hook returns"] * 2,
     "one answers late",
     "a worker comes",
-    "a worker is lost",
+    *["a worker is lost"] * 2,
     "a worker is suspected",
     "some is consumed",
     "the driver acts",
 ]
-BOUNDS = st.builds(Bound, st.integers(1, 12), st.none() | st.integers(1, 300))
+BOUNDS = st.builds(Bound, st.integers(1, 12), st.none() | st.integers(1, 300), st.none() | st.integers(1, 500))
 PLANS = st.builds(
     SequencePlan,
-    length=st.sampled_from([1, 2, 3, 5, 9]),
+    length=st.sampled_from([1, 2, 3, 9, 30]),
     has_epoch_end=st.booleans(),
     shuffle=st.booleans(),
     root=st.integers(0, 3),
@@ -114,6 +116,7 @@ class Histories(RuleBasedStateMachine):
         self.flying = []  # (worker, ticket) whose answer is to come
         self.zombies = []  # the same, of workers taken for lost
         self.newest = {}  # ticket number -> the ticket in its newest attempt
+        self.split = set()  # numbers of tickets that were issued again batch by batch
         self.done = {}  # ticket number -> (its first answer's payload, batches made, failure)
         self.lengths = {}  # pass -> what its hook left
         self.hook = None  # the pass whose hook runs
@@ -181,7 +184,8 @@ class Histories(RuleBasedStateMachine):
             case "a worker is lost":
                 self.a_worker_is_lost(data.draw(st.sampled_from(WORKERS)))
             case "a worker is suspected" if self.flying:
-                self.window.suspect(data.draw(st.sampled_from(self.flying))[1].number)
+                _, ticket = data.draw(st.sampled_from(self.flying))
+                self.window.suspect(ticket.number, ticket.attempt)
                 self.after_an_event()
             case "some is consumed" if self.num_seen > self.num_consumed:
                 self.consume(data.draw(st.integers(1, self.num_seen - self.num_consumed)))
@@ -200,14 +204,29 @@ class Histories(RuleBasedStateMachine):
             self.after_an_event()
 
     def a_worker_is_lost(self, worker):
-        if self.workers.pop(worker, None) is None:
+        slots = self.workers.pop(worker, None)
+        if slots is None:
             return
         held = [ticket for holder, ticket in self.flying if holder == worker]
         self.zombies += [(worker, ticket) for ticket in held]
         self.flying = [(holder, ticket) for holder, ticket in self.flying if holder != worker]
         others = {ticket.number for _, ticket in self.flying}
-        wanted = [self.newest[ticket.number] for ticket in held if ticket.number not in self.done.keys() | others]
-        assert self.window.worker_lost(worker) == sorted(wanted, key=lambda ticket: ticket.number)
+        orphans = iter(self.window.worker_lost(worker))
+        for place, ticket in enumerate(held):  # in the order in which it got them
+            wanted = self.newest[ticket.number]
+            if ticket.number in self.done.keys() | others:
+                continue
+            if place >= slots or len(wanted.indices) == 1:
+                assert next(orphans) == wanted
+                continue
+            parts = [next(orphans) for _ in wanted.indices]
+            assert [part.indices for part in parts] == [(index,) for index in wanted.indices]
+            assert [part.first for part in parts] == list(range(wanted.first, wanted.first + len(parts)))
+            assert not {part.number for part in parts} & self.newest.keys()
+            del self.newest[ticket.number]
+            self.split.add(ticket.number)
+            self.newest.update({part.number: part for part in parts})
+        assert not list(orphans)
         self.after_an_event()
 
     def after_an_event(self):
@@ -236,7 +255,7 @@ class Histories(RuleBasedStateMachine):
             assert ticket.attempt == before.attempt + 1
             assert ticket.number not in self.done
             holders = [holder for holder, other in self.flying if other.number == ticket.number]
-            assert not holders or (len(holders) == 1 and worker not in {holder for holder, _ in self.flying})
+            assert not holders or worker not in {holder for holder, _ in self.flying}, "made twice by one with work"
         assert sum(holder == worker for holder, _ in self.flying) < DEPTH * self.workers[worker]
         # The script ends where a hook has to run first.
         places = [item[1] for item in self.script() if isinstance(item, tuple) and item[0] == ticket.pass_index]
@@ -264,7 +283,7 @@ class Histories(RuleBasedStateMachine):
         is_first = self.window.answered(
             worker, ticket, payload=payload, num_batches=made, num_bytes=made * size, seconds=seconds, failure=failure
         )
-        assert is_first == (ticket.number not in self.done)
+        assert is_first == (ticket.number not in self.done.keys() | self.split)
         if is_first:
             self.done[ticket.number] = payload, made, failure
         self.after_an_event()

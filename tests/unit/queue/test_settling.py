@@ -8,10 +8,11 @@ from rayfeed.errors import InternalError
 from rayfeed.producer.home_pool import HomePool
 from rayfeed.producer.mailbox import Mailbox
 from rayfeed.producer.messages import Ended, Run, SourceRecord
+from rayfeed.queue.bound import Bound
 from rayfeed.queue.conductor import Conductor
+from rayfeed.queue.deliveries import StreamEnded
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
 from rayfeed.queue.stream import ProducedStream
-from rayfeed.queue.window import Bound, StreamEnded
 from rayfeed.source.stream import SourceInfo
 
 WAIT_S = 5.0

@@ -2,10 +2,11 @@
 
 import pytest
 
+from rayfeed.producer.messages import At
+from rayfeed.queue.bound import Bound
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
 from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
 from rayfeed.queue.watchdog import HANGS, LEAST_S, Watchdog
-from rayfeed.queue.window import Bound
 from tests.unit.queue.invariants import check
 
 TIMEOUT_S = 12.0
@@ -143,3 +144,54 @@ def test_a_generators_batches_are_told_and_made_by_no_other(num_lanes):
     watchdog.look(window, 0.0)
     assert [slow.worker for slow in watchdog.look(window, TIMEOUT_S).slow] == list(range(num_lanes))
     assert list(window.issue()) == []
+
+
+def several(timeout_s=TIMEOUT_S, workers=1):
+    """A window and a watchdog; the first worker makes a ticket of several batches since second 0."""
+    window, watchdog = opened(*[1] * workers, bound=40), Watchdog(timeout_s)
+    for worker, ticket in list(window.issue()):
+        answer(window, worker, ticket, seconds=1e-3)
+    ticket = next(iter(window.issue()))[1]
+    assert len(ticket.indices) > 2
+    watchdog.look(window, 0.0)
+    return window, watchdog, ticket
+
+
+def test_of_a_ticket_of_several_batches_the_one_that_is_made_is_found_out_and_told():
+    window, watchdog, ticket = several()
+    assert watchdog.look(window, LEAST_S - 0.1).asked == set()
+    assert watchdog.look(window, LEAST_S).asked == {0}
+    watchdog.stands(0, At(0, ticket.number, ticket.attempt, offset=2, seconds=1.0), 5.0)
+    assert told(watchdog, window, 15.9) == []
+    (slow,) = watchdog.look(window, 16.0).slow
+    assert (slow.ticket, slow.waited_s) == (ticket.only(2), 12.0)
+    assert slow.ticket.first == ticket.first + 2
+
+
+def test_a_worker_that_goes_on_to_the_next_batch_does_not_hang_however_long_its_ticket_takes():
+    window, watchdog, ticket = several(timeout_s=2.0)
+    for offset in range(len(ticket.indices)):
+        now = 1.9 * (offset + 1)
+        watchdog.stands(0, At(0, ticket.number, ticket.attempt, offset, seconds=0.0), now)
+        found = watchdog.look(window, now + 1.8)
+        assert (found.slow, found.hanging) == ([], {})
+    assert watchdog.look(window, now + HANGS * 2.0).hanging == {0: HANGS * 2.0}
+
+
+def test_what_a_worker_says_of_another_ticket_or_time_counts_for_nothing():
+    window, watchdog, ticket = several()
+    watchdog.stands(0, At(0, ticket.number, ticket.attempt + 1, 2, seconds=0.0), 11.0)
+    watchdog.stands(1, At(0, ticket.number, ticket.attempt, 2, seconds=0.0), 11.0)
+    watchdog.stands(0, At(0, ticket.number, ticket.attempt, 0, seconds=20.0), 11.0)  # its clock is another
+    assert told(watchdog, window, 12.0) == [(0, ticket.number, 12.0)]
+
+
+def test_each_further_worker_that_takes_as_long_is_given_twice_the_time():
+    window, watchdog = opened(*[1] * 4, bound=1, length=1), Watchdog(TIMEOUT_S)
+    list(window.issue())
+    asked = []
+    for now in range(100):
+        watchdog.look(window, float(now))
+        asked += [(now, worker) for worker, _ in window.issue()]
+    # The first answer is still to come, so that the timeout is what counts; each is first seen a look later.
+    assert asked == [(12, 1), (12 + 1 + 24, 2), (12 + 1 + 24 + 1 + 48, 3)]

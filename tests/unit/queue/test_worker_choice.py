@@ -2,8 +2,11 @@
 
 from collections import Counter
 
+from rayfeed.queue.bound import Bound
+from rayfeed.queue.deliveries import StreamFailed
 from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
-from rayfeed.queue.window import Bound, StreamFailed
+from rayfeed.queue.window import DEADLY
+from tests.unit.queue.invariants import check
 
 
 def test_a_second_ticket_goes_to_the_worker_that_will_be_done_first():
@@ -93,3 +96,63 @@ def test_the_worker_that_holds_least_is_kept_for_what_is_made_alone_while_others
         window.answered(worker, ticket, payload=None, num_batches=len(ticket.indices))
         again = [(worker, ticket.number) for worker, ticket in window.issue()]
     assert again == [(kept, 0)]
+
+
+def grown(num_workers, bound=40):
+    """A window whose tickets are for several batches."""
+    window = SequenceWindow(stream=0, bound=Bound(bound), plan=SequencePlan(400))
+    for worker in range(num_workers):
+        window.worker_ready(worker, 1)
+    for worker, ticket in list(window.issue()):
+        window.answered(worker, ticket, payload=None, num_batches=1, seconds=1e-4)
+    window.consumed(sum(item.stop - item.start for item in window.deliver()))
+    return window
+
+
+def test_a_ticket_of_several_batches_is_made_again_one_by_one_and_only_the_reason_is_deadly():
+    window = grown(1)
+    whole = next(iter(window.issue()))[1]
+    assert len(whole.indices) > 2
+    poison = whole.first + 1
+    out = window.worker_lost(0)
+    assert [ticket.indices for ticket in out[: len(whole.indices)]] == [(index,) for index in whole.indices]
+    lives = 1
+    while window.deadly() is None:
+        window.worker_ready(0, 1)
+        issued = list(window.issue())
+        while issued:
+            worker, ticket = issued.pop(0)
+            if poison in ticket.indices:
+                window.worker_lost(worker)
+                lives += 1
+                break
+            window.answered(worker, ticket, payload=None, num_batches=len(ticket.indices), seconds=1e-4)
+            issued += window.issue()
+        check(window)
+    assert lives == DEADLY
+    assert window.deadly().indices == (poison,)
+    assert not window.answered(0, whole, payload=None, num_batches=len(whole.indices)), "it was made in parts"
+
+
+def test_a_ticket_that_was_only_out_of_reach_is_not_taken_apart():
+    window = grown(1)
+    whole = next(iter(window.issue()))[1]
+    assert window.worker_lost(0, died=False)[0] == whole
+    assert window.answered(0, whole, payload=None, num_batches=len(whole.indices))
+
+
+def test_what_may_never_be_answered_goes_to_another_node_first_and_on_until_one_answers():
+    window = SequenceWindow(stream=0, bound=Bound(1), plan=SequencePlan(1, max_passes=1))
+    for worker, node in enumerate(["cut", "cut", "cut", "well"]):
+        window.worker_ready(worker, 1, node)
+    ((worker, ticket),) = window.issue()
+    asked = [worker]
+    for _ in range(3):
+        window.suspect(ticket.number, ticket.attempt - 1)
+        assert not list(window.issue()), "that one was suspected before"
+        window.suspect(ticket.number, ticket.attempt)
+        ((worker, ticket),) = window.issue()
+        asked.append(worker)
+        check(window)
+    assert asked == [0, 3, 1, 2]
+    assert window.answered(2, ticket, payload=None, num_batches=1)

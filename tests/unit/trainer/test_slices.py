@@ -2,8 +2,8 @@
 
 import pytest
 
+from rayfeed.queue.deliveries import PassEnded, StreamEnded
 from rayfeed.queue.stream import Delivered
-from rayfeed.queue.window import PassEnded, StreamEnded
 from rayfeed.trainer.slices import Slices
 
 

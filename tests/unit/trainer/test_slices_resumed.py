@@ -3,9 +3,9 @@
 import pytest
 
 from rayfeed.errors import SourceError
+from rayfeed.queue.deliveries import PassBegun, PassEnded, StreamEnded
 from rayfeed.queue.position import START, Position
 from rayfeed.queue.stream import Delivered
-from rayfeed.queue.window import PassBegun, PassEnded, StreamEnded
 from rayfeed.trainer.adapter import Steps
 from rayfeed.trainer.slices import Slices, Standing
 
@@ -115,6 +115,12 @@ def test_a_pass_that_was_left_early_is_passed_over_after_a_resume_too():
 
 def test_before_the_first_slice_there_is_no_standing():
     assert opened(None, announced=False).standing(None) is None
+
+
+def test_a_resumed_stream_of_which_nothing_was_taken_stands_where_it_stood():
+    standing = Standing(Position(2, 5), None, 5)
+    slices = opened(None, False, standing)
+    assert slices.standing(None) == standing
 
 
 def test_keras_is_to_take_the_rest_of_a_resumed_slice_and_all_of_the_next():

@@ -1,0 +1,66 @@
+"""Answers for which there was no room, neither in the object store nor on the disk behind it.
+
+Others may fill both for a while, and let go of them again: the tickets are sent again after a pause, the consumer is
+told once, and only a state that lasts is an error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rayfeed.errors import StoreFullError
+from rayfeed.producer.messages import Ticket
+
+LASTS_S = 60.0
+"""How long there may be no room at all. Ray itself waits for seconds before it says so."""
+
+TO_DO = (
+    "Free what other jobs hold in Ray's object store, or disk space where Ray keeps its session (/tmp/ray), lower "
+    "max_queue_size or max_queue_bytes, or start Ray with a larger object_store_memory."
+)
+
+
+class Fullness:
+    """For how long no answer had room. Used by one thread.
+
+    Args:
+        clock: Seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+        self._told = False
+
+    def had_room(self) -> None:
+        """An answer came."""
+        self._since = None
+
+    def had_none(self, ticket: Ticket, described: str, error: BaseException) -> str | None:
+        """An answer had no room.
+
+        Args:
+            ticket: What it answers.
+            described: Who made it.
+            error: What Ray said.
+
+        Returns:
+            What the consumer is to be told, once.
+
+        Raises:
+            StoreFullError: That has lasted too long.
+        """
+        now = self._clock()
+        self._since = self._since if self._since is not None else now
+        text = f"there is no room for {ticket} of {described}: {type(error).__name__}: {_first_line(error)}"
+        if now - self._since >= LASTS_S:
+            raise StoreFullError(f"{text}\n  For {now - self._since:.0f} s no batch had room. {TO_DO}") from error
+        if self._told:
+            return None
+        self._told = True
+        return f"{text}\n  It is asked for again until there is room, for {LASTS_S:.0f} s at most. {TO_DO}"
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
