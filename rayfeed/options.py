@@ -111,8 +111,9 @@ class TrainerOptions:
             epoch's end.
         max_failures: How often in one call a trainer whose process or node was lost is started again. It goes on from
             the call's last checkpoint; at the beginning where there is none yet, or no `checkpoint_dir`.
-        resume: Whether the first training goes on from the checkpoint that `checkpoint_dir` holds. Where it holds none,
-            it begins at the beginning, with a warning. Without `resume` a checkpoint of another call is refused.
+        resume: Whether a training goes on from the checkpoint that `checkpoint_dir` holds, unless an earlier call of
+            the same `rayfeed.Trainer` saved it. Where there is none, the first begins at its beginning, with a warning.
+            Without `resume` a checkpoint of another call is refused.
     """
 
     num_gpus: float | None = None

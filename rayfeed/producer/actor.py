@@ -20,7 +20,8 @@ from rayfeed.producer.compressor import Compressor
 from rayfeed.producer.heap import keep_freed_memory
 from rayfeed.producer.loading import NotFetchedError, received
 from rayfeed.producer.maker import Maker
-from rayfeed.producer.messages import Answer, At, Opened, OutOfTurn, SourceRecord, Ticket, to_result
+from rayfeed.producer.messages import Answer, At, Opened, OutOfTurn, SourceRecord, Ticket
+from rayfeed.producer.results import to_result
 
 if TYPE_CHECKING:
     from rayfeed.options import Compression

@@ -98,8 +98,13 @@ class Crew(Protocol):
         """Take note of a member that came; False if it is of an earlier life."""
         ...
 
-    def on_down(self, event: Down) -> bool:
-        """Take note of a lost member and replace it while its restarts last; False if it is of an earlier life."""
+    def on_down(self, event: Down, making: str) -> bool:
+        """Take note of a lost member and replace it while its restarts last; False if it is of an earlier life.
+
+        Args:
+            event: The news.
+            making: What it was making, for messages; empty where it was idle.
+        """
         ...
 
     def is_worth_asking(self, event: Down) -> bool:

@@ -17,6 +17,23 @@ from ray.exceptions import (
 )
 
 
+class HangError(TimeoutError):
+    """A producer has not answered for so long that it is taken for lost. Not a batch that is merely slow."""
+
+
+def advice(error: BaseException | None) -> str:
+    """What to do about a producer that was lost, by how the loss was noticed."""
+    if isinstance(error, HangError):
+        return (
+            "It was ended for that. See what its source waits for, or raise ProducerOptions.batch_timeout_s: ten times "
+            "that is how long one batch may take."
+        )
+    return (
+        "A process that dies without a Python error was often killed for its memory: raise ProducerOptions.memory or "
+        "use smaller batches."
+    )
+
+
 def is_loss(error: BaseException) -> bool:
     """Whether a failed call means that its producer, or its result, was lost, and the ticket can be made elsewhere.
 

@@ -88,7 +88,7 @@ class HomePool:
         """It came."""
         return True
 
-    def on_down(self, event: Down) -> bool:
+    def on_down(self, event: Down, making: str) -> bool:
         """Never: where its process ends, so does the consumer's."""
         raise InternalError(f"the thread at home was reported lost: {event.error!r}")
 

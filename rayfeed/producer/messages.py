@@ -4,8 +4,7 @@ The feed sends a `Ticket`; the producer answers with exactly one of `Made`, `End
 batches that were made before the answer's event, which are delivered first, so that an error or an end comes at the
 same place in the stream as in a plain loop.
 
-Tickets, and answers that are small, cross as plain bytes: Ray takes these as they are, where it would pickle an object
-with a pickler of its own, made for the call.
+Tickets cross as plain bytes, and so do small answers; see `rayfeed.producer.results`.
 """
 
 from __future__ import annotations
@@ -17,10 +16,6 @@ from typing import Any
 from rayfeed.frame.codec import Frame
 from rayfeed.source.failure import Failure
 from rayfeed.source.stream import SourceInfo
-
-SMALL_BYTES = 90_000
-"""Below this an answer crosses as bytes. Ray sends results of less than 100 KiB with the call's reply instead of by the
-object store, and copies bytes when they are read."""
 
 
 @dataclass(frozen=True)
@@ -182,18 +177,6 @@ Unanswered = OutOfTurn | Forgotten | NotFetched
 """Answers without a run: the ticket's batches are still wanted."""
 
 Answer = Made | Ended | Raised | Unanswered
-
-
-def to_result(answer: Answer) -> Answer | bytes:
-    """What a producer's call returns for an answer."""
-    frame = None if isinstance(answer, Unanswered) else answer.run.frame
-    is_small = frame is None or frame.num_bytes < SMALL_BYTES
-    return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL) if is_small else answer
-
-
-def from_result(result: Answer | bytes) -> Answer:
-    """The answer that a producer's call returned."""
-    return pickle.loads(result) if isinstance(result, bytes) else result
 
 
 @dataclass(frozen=True)

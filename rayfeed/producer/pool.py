@@ -26,11 +26,13 @@ from rayfeed.options import ProducerOptions
 from rayfeed.producer.actor import IDLE_TIMEOUT_S, Producer
 from rayfeed.producer.cluster import BIRTH_S, connection, draining_nodes
 from rayfeed.producer.crew import CrewEvent, Down, OnDone, Up
+from rayfeed.producer.failed_call import HangError, advice
 from rayfeed.producer.links import Links
 from rayfeed.producer.member import Member, State
-from rayfeed.producer.messages import Opened, SourceRecord, Ticket, from_result
+from rayfeed.producer.messages import Opened, SourceRecord, Ticket
 from rayfeed.producer.placement import Claim, Patience, no_environment, start_timeout_s
 from rayfeed.producer.restarts import Restarts
+from rayfeed.producer.results import answer_of
 from rayfeed.producer.spreading import Spread
 
 CUT_S = 30.0
@@ -131,8 +133,7 @@ class Pool:
         life = member.life
 
         def on_answer(future: concurrent.futures.Future[Any]) -> None:
-            error = future.exception()
-            on_done(life, None if error is not None else from_result(future.result()), error)
+            on_done(life, *answer_of(future))
 
         if self.num_threads == 1 and member.told.get(ticket.stream) == ticket.version:
             call = member.actor.make.remote(ticket.to_bytes())
@@ -158,7 +159,7 @@ class Pool:
         member.restarts.came_up()
         return True
 
-    def on_down(self, event: Down) -> bool:
+    def on_down(self, event: Down, making: str) -> bool:
         """Take note of a lost producer and replace it while its restarts last; False if it is of an earlier life.
 
         Raises:
@@ -181,10 +182,8 @@ class Pool:
             member.let_go(State.GONE)
             if all(other.state in (State.GONE, State.DORMANT) for other in self._members):
                 raise ProducerDiedError(
-                    f"{described} died, and it was the last one: {event.error}\n"
-                    f"  Not replaced: {member.restarts}.\n"
-                    "  A process that dies without a Python error was often killed for its memory: raise "
-                    "ProducerOptions.memory or use smaller batches."
+                    f"{described} died{making and f' while making {making}'}, and it was the last one: {event.error}\n"
+                    f"  Not replaced: {member.restarts}.\n  {advice(event.error)}"
                 ) from event.error
             return True
         self._await_life(member, now)
@@ -254,7 +253,7 @@ class Pool:
 
     def hangs(self, worker: int, waited_s: float) -> Down:
         """The news that a producer has not answered for so long: it is taken for lost."""
-        return Down(worker, self._members[worker].life, TimeoutError(f"it has not answered for {waited_s:.0f} s"))
+        return Down(worker, self._members[worker].life, HangError(f"it has not answered for {waited_s:.0f} s"))
 
     def is_connected(self) -> bool:
         """Whether this process still has the connection to Ray to which the producers belong."""

@@ -36,7 +36,7 @@ from rayfeed.queue.events import (
     StreamStarted,
 )
 from rayfeed.queue.fullness import Fullness
-from rayfeed.queue.losses import blameless, disconnected, lose, unanswered
+from rayfeed.queue.losses import blameless, disconnected, lose, making, unanswered
 from rayfeed.queue.sequence_window import SequenceWindow
 from rayfeed.queue.stream import Notice, StreamState
 from rayfeed.queue.watch import Watch
@@ -309,7 +309,7 @@ class Conductor:
 
     def _on_down(self, event: Down) -> None:
         description = self._pool.describe(event.worker)
-        if self._may_ask(event) or not self._pool.on_down(event):
+        if self._may_ask(event) or not self._pool.on_down(event, making(self._streams.values(), event.worker)):
             return
         self._asking.lost(event.worker)
         for state in list(self._streams.values()):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from rayfeed.errors import InternalError, ProducerDiedError, RayfeedError
-from rayfeed.producer.failed_call import is_cut, is_own_node_lost
+from collections.abc import Iterable
+
+from rayfeed.errors import BatchError, InternalError, ProducerDiedError, RayfeedError
+from rayfeed.producer.failed_call import advice, is_cut, is_own_node_lost
 from rayfeed.producer.messages import Forgotten, NotFetched, Ticket
 from rayfeed.queue.lane_window import LaneWindow
 from rayfeed.queue.stream import Notice, StreamState
@@ -46,8 +48,7 @@ def _deadly(state: StreamState, ticket: Ticket, description: str, error: BaseExc
     found = ProducerDiedError(
         f"{DEADLY} producers died while they made {ticket} of {state.record.name} ({state.record.info.type_name}), the "
         f"last of them {description}.\n"
-        "  It is not tried again. A process that dies without a Python error was often killed for its memory: raise "
-        "ProducerOptions.memory or use smaller batches."
+        f"  It is not tried again. {advice(error)}"
     )
     found.__cause__ = error
     return found
@@ -101,6 +102,11 @@ def _lane_lost(
     return found
 
 
+def making(states: Iterable[StreamState], worker: int) -> str:
+    """What a producer has in its hands, in words; empty where it is idle."""
+    return ", ".join(f"{ticket} of {state.record.name}" for state in states for ticket in state.window.making(worker))
+
+
 def unanswered(answer: Forgotten | NotFetched, ticket: Ticket) -> RayfeedError:
     """Why a producer that lives is taken for lost."""
     if isinstance(answer, NotFetched):
@@ -109,7 +115,9 @@ def unanswered(answer: Forgotten | NotFetched, ticket: Ticket) -> RayfeedError:
 
 
 def blameless(error: BaseException) -> RayfeedError:
-    """Why a call failed by no fault of its producer, nor for want of room."""
+    """Why a call failed by no fault of its producer's process, nor for want of room."""
+    if isinstance(error, BatchError):  # it answered, and that is no answer
+        return BatchError(str(error))
     if not is_own_node_lost(error):
         return InternalError(f"a producer's call failed by no fault of its process: {error!r}.")
     return ProducerDiedError(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rayfeed.errors import BatchError, OptionError
-from rayfeed.producer.messages import SMALL_BYTES
+from rayfeed.producer.results import SMALL_BYTES
 
 QUEUES_SHARE = 0.25
 """Of the store, what the queues of one call may fill where the caller set no bound."""
@@ -30,6 +30,9 @@ SPILLING_SHARE = 0.8
 HELD_SHARE = 0.5
 """Of the store, what delivered batches may keep before the user is told: the rest is for the queues and the producers'
 hands, as above."""
+
+MOST_FRAMES = 256
+"""Delivered frames that are remembered before it is looked which of them are still in use."""
 
 HOARDED = (
     "{num_frames} delivered frames are still in use, and keep {held:,} of the {capacity:,} bytes of this node's "
@@ -84,7 +87,8 @@ def check_batch(num_bytes: int, capacity: int, where: str) -> None:
 class Held:
     """The frames whose batches the consumer has and does not let go of. Used by the consumer's thread.
 
-    Looks at them only when as many bytes were delivered as may be held, so that a frame costs next to nothing.
+    Looks at them only when as many bytes were delivered as may be held, or twice as many frames as were held at the
+    last look: so that a frame costs next to nothing, and those that were let go of are not remembered.
 
     Args:
         capacity: Bytes of the node's store.
@@ -95,6 +99,7 @@ class Held:
         self._limit = capacity * HELD_SHARE
         self._frames: list[tuple[int, list[weakref.ref[Any]]]] = []
         self._num_bytes = 0
+        self._look_at = MOST_FRAMES
         self._told = False
 
     def deliver(self, num_bytes: int, memory: list[weakref.ref[Any]]) -> str | None:
@@ -110,9 +115,10 @@ class Held:
         if self._told or num_bytes < SMALL_BYTES:  # those are not in the store
             return None
         text = None
-        if self._num_bytes > self._limit:
+        if self._num_bytes > self._limit or len(self._frames) >= self._look_at:
             self._frames = [frame for frame in self._frames if any(view() is not None for view in frame[1])]
             self._num_bytes = sum(size for size, _ in self._frames)
+            self._look_at = max(MOST_FRAMES, 2 * len(self._frames))
             if self._num_bytes > self._limit and len(self._frames) > 1:  # one is in everybody's hands
                 self._told = True
                 text = HOARDED.format(num_frames=len(self._frames), held=self._num_bytes, capacity=self._capacity)

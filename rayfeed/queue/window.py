@@ -132,6 +132,12 @@ class Window(ABC):
                 orphans += parts
         return orphans
 
+    def making(self, worker: int) -> list[Ticket]:
+        """The tickets that a worker makes now: those that it was given first."""
+        held = list(self.held.get(worker, ()))[: self.workers.get(worker, 0)]
+        states = [self.issued.get(number) for number, _ in held]
+        return [state.ticket for state in states if state is not None and not state.done]
+
     def deadly(self) -> Ticket | None:
         """A ticket that no worker should be given any more: it was being made each time too many were lost."""
         return next(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from rayfeed.producer.messages import Opened
+from rayfeed.producer.nodes import own_cpus
 from rayfeed.queue.keeping import Keeper
 from rayfeed.source.failure import Failure
 from rayfeed.trainer.home import MailboxHost
@@ -31,13 +32,23 @@ PROGRESS_WAIT_S = 1.0
 """How long a call for progress waits for some, before it answers that there is none."""
 
 
+def num_threads(num_usable: int, counted: float) -> int:
+    """OpenMP threads of a trainer that claims no CPUs.
+
+    Args:
+        num_usable: CPUs on which the process may run: in a container those of the whole machine.
+        counted: CPUs that Ray counts for the node; 0 where it was told that nothing is to run there.
+    """
+    return min(num_usable, max(int(counted), 1)) if counted else num_usable
+
+
 class TrainerHost(MailboxHost):
     """One trainer process.
 
     Args:
         backend: Keras' backend, the caller's.
         num_gpus: GPUs this actor claimed; without any, those of its node are hidden from it.
-        num_cpus: Whole CPUs that its caller asked for; 0 for as many as there are.
+        num_cpus: Whole CPUs that its caller asked for; 0 for as many as its node has.
     """
 
     def __init__(self, backend: str, num_gpus: float, num_cpus: int) -> None:
@@ -50,7 +61,8 @@ class TrainerHost(MailboxHost):
         # Ray sets 1 where it is not told; a framework would then train on one core. What a process was started with is
         # the user's: Ray sets its own later.
         if b"OMP_NUM_THREADS=" not in Path("/proc/self/environ").read_bytes():
-            os.environ["OMP_NUM_THREADS"] = str(num_cpus or len(os.sched_getaffinity(0)))
+            os.environ["OMP_NUM_THREADS"] = str(num_cpus or num_threads(len(os.sched_getaffinity(0)), own_cpus()))
+        self._unseen_gpus = num_gpus
         self._node = ray.util.get_node_ip_address()
         self._held = threading.Event()
         self._models: ModelHost | None = None
@@ -110,9 +122,9 @@ class TrainerHost(MailboxHost):
         return None
 
     @ray.method(concurrency_group="work")
-    def give_values(self) -> Values | None:
-        """The next values that the last job changed; None after the last. Called after `run`."""
-        return self._host().give()
+    def give_values(self, number: int) -> Values | None:
+        """A part of the values that the last job changed, in order; None after the last. Called after `run`."""
+        return self._host().give(number)
 
     @ray.method(concurrency_group="work")
     def find_checkpoint(self, location: str, directory: str) -> Found | Failure | None:
@@ -129,9 +141,11 @@ class TrainerHost(MailboxHost):
     def run(self, request: Request) -> Done | Failed:
         """Carry out one job. Exceptions come back as `Failed`, never as Ray's task errors."""
         # Imported here, in the work thread: the process answers `open` before Keras and its backend are loaded.
-        from rayfeed.trainer.carrying import Snapshot, unpack_callbacks  # noqa: PLC0415
+        from rayfeed.trainer.callback_state import Snapshot  # noqa: PLC0415
+        from rayfeed.trainer.carrying import unpack_callbacks  # noqa: PLC0415
         from rayfeed.trainer.core import run_job  # noqa: PLC0415
-        from rayfeed.trainer.messages import Done, Failed, Left  # noqa: PLC0415
+        from rayfeed.trainer.devices import warn_without_gpu  # noqa: PLC0415
+        from rayfeed.trainer.messages import Done, Failed, Left, SavedEvent  # noqa: PLC0415
         from rayfeed.trainer.planning import check_ready  # noqa: PLC0415
         from rayfeed.trainer.progress import Tap  # noqa: PLC0415
         from rayfeed.trainer.randomness import random_state, set_random_state  # noqa: PLC0415
@@ -150,6 +164,8 @@ class TrainerHost(MailboxHost):
             try:
                 if Path(request.directory).is_dir():
                     os.chdir(request.directory)
+                warn_without_gpu(self._unseen_gpus, f"node {self._node}, pid {os.getpid()}")
+                self._unseen_gpus = 0.0  # what was told once need not be told of the next job
                 check_ready(request.job.method, model)
                 callbacks = unpack_callbacks(request.callbacks, model)
                 set_random_state(request.random)
@@ -158,7 +174,14 @@ class TrainerHost(MailboxHost):
                 members = relay.stand_ins(callbacks, request.on_driver, model)
                 recorder: Recorder | None = None
                 if request.checkpoints is not None:
-                    recorder = Recorder(request.checkpoints, request.directory, request.job, model, callbacks)
+                    recorder = Recorder(
+                        request.checkpoints,
+                        request.directory,
+                        request.job,
+                        model,
+                        callbacks,
+                        tell=lambda label: outbox.put(SavedEvent(label, self._node)),
+                    )
                 result = run_job(
                     request.job,
                     model,
@@ -174,7 +197,8 @@ class TrainerHost(MailboxHost):
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller's to see
                 result = Failure.of(error, f"the trainer (node {self._node}, pid {os.getpid()})")
             began = snapshot is not None
-            changes = snapshot.changes() if snapshot is not None else []
+            stays = "This state of a callback stays in the trainer"
+            changes = snapshot.changes(warning=stays) if snapshot is not None else None
         left = Left(
             model=models.leave() if began else None,
             random=random_state() if began else None,

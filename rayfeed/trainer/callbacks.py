@@ -85,6 +85,7 @@ class Opening(keras.callbacks.Callback):
         self._check()
 
     def on_test_begin(self, logs: Any = None) -> None:
+        self._check()  # a validation that nobody waits for may take long
         if self._testing is not None:
             self._testing.go_live()
 

@@ -1,11 +1,11 @@
-"""A training's checkpoints as files: whole or not there, whenever the process that writes them is killed.
+"""A training's checkpoints: files of one directory, of which the newest whole one counts.
 
-    checkpoint-00000012.rayfeed    the newest has the highest number
-    checkpoint-00000013-RUN.part   one that is being written, or was when its process died: nobody reads it
+    checkpoint-00000012-RUN-1.rayfeed       the newest has the highest number
+    checkpoint-00000013-RUN-2.rayfeed.part  one that is being written, or was when its process died: nobody reads it
 
-A file is written under its ``.part`` name and renamed when it is closed; then what was there before is removed. Between
-the two there are two whole files, of which the newer counts. On an object store a name appears when all of it is
-stored, which serves as well.
+RUN is the call that saves, the last number which of its trainers does: whoever writes a file has a name of its own,
+also where two trainers of one call live, of which the first is cut off from its caller. A file is whole or not there
+(`WholeFiles`); when it is there, those before are removed. Between the two there are two, of which the newer counts.
 
     magic line | `Label` as a line of JSON | records, each after its length | length 0 | SHA-256 of all before it
 
@@ -15,25 +15,22 @@ used, since records are pickles and change a model as they come. A digest tells 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pyarrow import ArrowException, fs
-
-from rayfeed.errors import CheckpointError, OptionError
+from rayfeed.errors import CheckpointError
+from rayfeed.trainer.whole_files import PART, WholeFiles
 
 MAGIC = b"rayfeed checkpoint 1\n"
 """The first line, with the version of all that follows."""
 
-NAME = re.compile(r"checkpoint-(\d+)\.rayfeed")
-UNFINISHED = re.compile(r"checkpoint-(\d+)-(\w+)\.part")
+NAME = re.compile(r"checkpoint-(\d+)-(\w+)-(\d+)\.rayfeed((?:\.part)*)")
+"""A file's number, run, attempt, and whether it is unfinished; an unfinished probe has two ends."""
 
 LENGTH_BYTES = 8
 DIGEST_BYTES = 32
@@ -55,6 +52,7 @@ class Label:
         step: Batches of that epoch that were trained.
         is_stopped: Whether a callback, or the data's end, had stopped the training.
         saved_at: When, in seconds since 1970 by the clock of the trainer's node.
+        attempt: Which of the call's trainers saved it, from 1.
     """
 
     run: str
@@ -62,6 +60,7 @@ class Label:
     step: int
     is_stopped: bool
     saved_at: float
+    attempt: int = 1
 
     def __str__(self) -> str:
         return f"epoch {self.epoch}, batch {self.step}"
@@ -80,6 +79,17 @@ class Found:
     label: Label
 
 
+@dataclass(frozen=True, order=True)
+class _File:
+    """A file as its name tells it; the order is that in which checkpoints count."""
+
+    number: int
+    run: str
+    attempt: int
+    name: str
+    is_part: bool
+
+
 class CheckpointFiles:
     """The checkpoints in one directory.
 
@@ -92,42 +102,45 @@ class CheckpointFiles:
     """
 
     def __init__(self, location: str, directory: str) -> None:
-        self.location = location
-        if "://" not in location:
-            self.location = str(Path(directory, location))
-            self._files: Any = fs.LocalFileSystem()
-            self._path = self.location
-            return
-        try:
-            self._files, path = fs.FileSystem.from_uri(location)
-        except (ArrowException, ValueError, ImportError) as error:
-            raise OptionError(
-                f"TrainerOptions.checkpoint_dir={location!r} is no URL that Arrow takes: {error}.\n"
-                "  Give a path, or a URL such as s3://bucket/folder; for a file system of fsspec, fsspec+NAME://..."
-            ) from error
-        self._path = path.rstrip("/")
+        self._files = WholeFiles(location, directory)
+        self.location = self._files.location
 
     def newest(self) -> Found | None:
-        """The newest whole checkpoint; None where there is none.
+        """The newest whole checkpoint; None where there is none. Called before a training.
+
+        A single one is not looked through: there is no other to take.
 
         Raises:
             CheckpointError: It is none of ours.
+            OptionError: The directory cannot be read.
         """
-        names = self._names(NAME)
+        with self._files.naming("read"):
+            names = [one.name for one in self._listed() if not one.is_part]
+        while len(names) > 1 and not self._is_whole(names[-1]):
+            names.pop()
         if not names:
             return None
-        with self._opened(names[-1]) as file:
+        with self._files.opened(names[-1]) as file:
             return Found(names[-1], self._label(file, names[-1]))
+
+    def check_writable(self, run: str, attempt: int) -> None:
+        """Raise `OptionError` unless a training can save here. Called before it begins.
+
+        Args:
+            run: The call.
+            attempt: Which of its trainers asks.
+        """
+        self._files.check_writable(_name(0, run, attempt) + PART)
 
     def read(self, name: str) -> Iterator[bytes]:
         """The records of a checkpoint that `check` has looked through."""
-        with self._opened(name) as file:
+        with self._files.opened(name) as file:
             self._label(file, name)
             while length := int.from_bytes(file.read(LENGTH_BYTES), "little"):
                 yield file.read(length)
 
     def write(self, label: Label, records: Iterable[bytes], *, replaces: str | None = None) -> str:
-        """Save a checkpoint in the place of those before.
+        """Save a checkpoint in the place of those before, and of what was never finished.
 
         Args:
             label: What it holds.
@@ -138,26 +151,32 @@ class CheckpointFiles:
             Its name.
 
         Raises:
-            CheckpointError: The newest one there is another training's, which runs as well.
+            CheckpointError: The newest one there is another training's, which runs as well; or another trainer carries
+                on this one.
         """
-        self._files.create_dir(self._path, recursive=True)
         runs = {label.run, replaces}
-        found = self.newest()
-        if found is not None and found.label.run not in runs:
-            raise CheckpointError(
-                f"{self.location} got the checkpoint of another training, at {found.label} ({found.name}), while this "
-                f"one ran up to {label}: they would replace each other's.\n"
-                "  Give each training a checkpoint_dir of its own."
-            )
-        before = self._names(NAME)
-        number = int(before[-1].partition("-")[2].partition(".")[0]) + 1 if before else 0
-        name, unfinished = f"checkpoint-{number:08}.rayfeed", f"checkpoint-{number:08}-{label.run}.part"
-        with contextlib.closing(self._files.open_output_stream(self.at(unfinished))) as file:
+        there = self._listed()
+        before = [one for one in there if not one.is_part]
+        self._check_alone(label, runs, there)
+        number = before[-1].number + 1 if before else 0
+        name = _name(number, label.run, label.attempt)
+        try:
+            self._write(name, label, records)
+        except FileNotFoundError:  # whoever goes on in this one's place has removed what it was writing
+            self._check_alone(label, runs, self._listed())
+            raise
+        for one in there:
+            if not one.is_part or one.run in runs or one.number < number:
+                self._files.remove(one.name)
+        return name
+
+    def _write(self, name: str, label: Label, records: Iterable[bytes]) -> None:
+        with self._files.writing(name) as write:
             digest = hashlib.sha256()
 
             def put(data: bytes) -> None:
                 digest.update(data)
-                file.write(data)
+                write(data)
 
             put(MAGIC)
             put(json.dumps(dataclasses.asdict(label)).encode() + b"\n")
@@ -165,35 +184,47 @@ class CheckpointFiles:
                 put(len(record).to_bytes(LENGTH_BYTES, "little"))
                 put(record)
             put(bytes(LENGTH_BYTES))
-            file.write(digest.digest())
-        self._files.move(self.at(unfinished), self.at(name))
-        left = [one for one in self._names(UNFINISHED) if one.removesuffix(".part").rpartition("-")[2] in runs]
-        for other in [*before, *left]:
-            self._files.delete_file(self.at(other))
-        return name
+            write(digest.digest())
+
+    def _check_alone(self, label: Label, runs: set[str | None], there: list[_File]) -> None:
+        """Raise `CheckpointError` where what is there says that somebody else saves here now."""
+        newer = next((one for one in reversed(there) if one.run == label.run and one.attempt > label.attempt), None)
+        if newer is not None:
+            raise CheckpointError(
+                f"{self.location} has a file of attempt {newer.attempt} at this training ({newer.name}), while attempt "
+                f"{label.attempt} ran up to {label}: the caller lost sight of this trainer and started another, which "
+                "goes on in its place.\n"
+                "  This one ends, and saves nothing more; nothing is to be done."
+            )
+        found = next((one for one in reversed(there) if not one.is_part), None)
+        if found is not None and found.run not in runs:
+            with self._files.opened(found.name) as file:
+                theirs = self._label(file, found.name)
+            raise CheckpointError(
+                f"{self.location} got the checkpoint of another training, at {theirs} ({found.name}), while this "
+                f"one ran up to {label}: they would replace each other's.\n"
+                "  Give each training a checkpoint_dir of its own."
+            )
 
     def at(self, name: str) -> str:
         """Where a file of this name is."""
-        return f"{self._path}/{name}"
+        return self._files.at(name)
 
-    def _names(self, kind: re.Pattern[str]) -> list[str]:
-        """The files of this kind, by their numbers."""
-        found = self._files.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
-        names = [kind.fullmatch(info.base_name) for info in found]
-        return [match[0] for match in sorted((match for match in names if match), key=lambda match: int(match[1]))]
+    def _listed(self) -> list[_File]:
+        """The files that are there, the newest last."""
+        matches = [match for match in map(NAME.fullmatch, self._files.names()) if match]
+        return sorted(_File(int(one[1]), one[2], int(one[3]), one[0], bool(one[4])) for one in matches)
 
-    @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[Any]:
-        with contextlib.closing(self._files.open_input_file(self.at(name))) as file:
-            yield file
-
-    def _label(self, file: Any, name: str) -> Label:
-        """The label of a file that was just opened, which stands behind it afterwards."""
+    def _check_magic(self, file: Any, name: str) -> None:
         if file.read(len(MAGIC)) != MAGIC:
             raise CheckpointError(
                 f"{self.at(name)} is no checkpoint that this rayfeed reads: it does not begin with {MAGIC!r}.\n"
                 "  Remove it, or give another checkpoint_dir."
             )
+
+    def _label(self, file: Any, name: str) -> Label:
+        """The label of a file that was just opened, which stands behind it afterwards."""
+        self._check_magic(file, name)
         line, _, _ = file.read(LABEL_BYTES).partition(b"\n")
         try:
             label = Label(**json.loads(line))
@@ -208,19 +239,26 @@ class CheckpointFiles:
         Raises:
             CheckpointError: It was cut or changed, or is none of ours.
         """
-        with self._opened(name) as file:
+        if not self._is_whole(name):
+            raise self._cut(name)
+
+    def _is_whole(self, name: str) -> bool:
+        with self._files.opened(name) as file:
+            self._check_magic(file, name)
+            file.seek(0)
             left = file.size() - DIGEST_BYTES
             digest = hashlib.sha256()
             while left > 0 and (data := file.read(min(left, CHUNK_BYTES))):
                 digest.update(data)
                 left -= len(data)
-            if left or file.read(DIGEST_BYTES) != digest.digest():
-                file.seek(0)
-                self._label(file, name)  # one that is none of ours is told as that
-                raise self._cut(name)
+            return not left and file.read(DIGEST_BYTES) == digest.digest()
 
     def _cut(self, name: str) -> CheckpointError:
         return CheckpointError(
             f"{self.at(name)} was cut or changed after it was written: it does not have the digest that it ends with.\n"
             "  Remove it: the training begins with an older checkpoint of the directory then, or at its beginning."
         )
+
+
+def _name(number: int, run: str, attempt: int) -> str:
+    return f"checkpoint-{number:08}-{run}-{attempt}.rayfeed"

@@ -121,7 +121,8 @@ def _fit(
     opening = Opening(adapter, testing, check_wanted)
     last: list[keras.callbacks.Callback] = [Closing(slices, job.epochs)]
     if recorder is not None:
-        last += [*recorder.added, recorder.saving(slices, testing.slices if testing is not None else None)]
+        validated = testing.slices if testing is not None else None
+        last += [*recorder.added, recorder.saving(slices, validated, check_wanted)]
     container = _container(job, model, [opening, *callbacks], progress, slices, last=last)
     # Keras' `BackupAndRestore` leaves the epoch it resumed at in the model, where it would hold for later calls too.
     model._initial_epoch = None  # noqa: SLF001 - there is no other way

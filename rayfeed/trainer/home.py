@@ -22,6 +22,7 @@ from rayfeed.producer.home import HomeThread
 from rayfeed.producer.mailbox import Mailbox, Order
 from rayfeed.producer.messages import Answer
 from rayfeed.source.failure import Failure
+from rayfeed.trainer.lost import answer_of
 
 if TYPE_CHECKING:  # Keras must not be imported before the actor has chosen its backend
     from rayfeed.trainer.messages import Job
@@ -109,9 +110,13 @@ class Home:
         self._thread = HomeThread(ActorOrders(actor), sources, shares_memory=False) if sources else None
 
     def start(self) -> None:
-        """Begin, before the job does."""
+        """Begin, before the job does.
+
+        Raises:
+            Lost: The actor was lost.
+        """
         if self._thread is not None:
-            ray.get(self._actor.open_mailbox.remote())
+            answer_of(self._actor.open_mailbox.remote())
             self._thread.start()
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from rayfeed.options import ProducerOptions
 from rayfeed.queue.opening import StreamSpec
 from rayfeed.source.failure import Failure
 from rayfeed.stats import FeedStats
+from rayfeed.trainer.checkpoint_files import Label
 from rayfeed.trainer.class_weight import NamedWeights, Weights
 from rayfeed.trainer.model_host import Leaving
 from rayfeed.trainer.randomness import RandomState
@@ -62,6 +63,7 @@ class CheckpointPlan:
         run: Tells the checkpoints of this call from those of others.
         start: The name of the one to go on from; None: the training begins at its beginning.
         replaces: The call that saved the one that is there; None where there is none.
+        attempt: Which of the call's trainers this is for, from 1.
     """
 
     location: str
@@ -69,6 +71,7 @@ class CheckpointPlan:
     run: str
     start: str | None
     replaces: str | None
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -122,13 +125,13 @@ class Left:
     Attributes:
         model: The model's state, whose changed values are still to be fetched; None where the job does not change it.
         random: The trainer's random states; None where the job did not begin.
-        callbacks: What changed in each user callback, packed, in their order; empty where none was reached.
+        callbacks: What changed in the user's callbacks, packed; None where none was reached.
         progress: Events the caller has not asked for yet.
     """
 
     model: Leaving | None
     random: RandomState | None
-    callbacks: list[bytes]
+    callbacks: bytes | None
     progress: list[Event]
 
 
@@ -163,6 +166,19 @@ class ProgressEvent:
     number: int | None
     logs: dict[str, float]
     steps: int | None
+
+
+@dataclass(frozen=True)
+class SavedEvent:
+    """The training was saved.
+
+    Attributes:
+        label: What the checkpoint holds.
+        node: The trainer's node.
+    """
+
+    label: Label
+    node: str
 
 
 @dataclass(frozen=True)
@@ -218,5 +234,5 @@ class Verdict:
     has_failed: bool
 
 
-Event = ProgressEvent | HookCall | WarningEvent
+Event = ProgressEvent | HookCall | WarningEvent | SavedEvent
 """What the trainer tells while a job runs."""

@@ -2,12 +2,13 @@
 
 The caller sends a `Blueprint` when it is another than before, then the `Layout` of its variables, then their values in
 parts. After a job the host tells what is there (`Leaving`), and gives the changed values in parts for as long as it is
-asked. No Ray here; the actor hosts it, in the one thread that runs jobs.
+asked, from the first again where the caller was interrupted. No Ray here; the actor hosts it, in the one thread that
+runs jobs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from rayfeed.source.shipping import unpack
 from rayfeed.trainer.blueprint import unpack_blueprint
 from rayfeed.trainer.transport import (
     Layout,
+    Place,
     Values,
     conform,
     differing,
@@ -88,6 +90,7 @@ class ModelHost:
         self._model: Any = None
         self._digests: list[list[bytes]] | None = None  # of the values there are; None where nobody looked
         self._inputs: Any = None
+        self._changed: Sequence[Place] = ()  # by the last job
         self._leaving: Iterator[Values] = iter(())
 
     @property
@@ -135,9 +138,11 @@ class ModelHost:
         """A job is over: tell what the model is now."""
         before, now = self._digests or [], digests(self._model)
         self._digests = now
-        self._leaving = read(self._model, differing(now, before))
+        self._changed = differing(now, before)
         return Leaving(layout(self._model, self._inputs), now, bool(getattr(self._model, "stop_training", False)))
 
-    def give(self) -> Values | None:
-        """The next changed values; None after the last."""
+    def give(self, number: int) -> Values | None:
+        """A part of the changed values, None after the last. Parts are asked for in order; number 0 begins again."""
+        if number == 0:
+            self._leaving = read(self._model, self._changed)
         return next(self._leaving, None)

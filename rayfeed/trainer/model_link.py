@@ -12,11 +12,12 @@ import tempfile
 from typing import Any
 
 import keras
-import ray
 
 from rayfeed.source.failure import Failure
 from rayfeed.source.shipping import pack
 from rayfeed.trainer.blueprint import pack_blueprint
+from rayfeed.trainer.interrupts import interrupts_held_back
+from rayfeed.trainer.lost import answer_of
 from rayfeed.trainer.model_host import Blueprint, Leaving
 from rayfeed.trainer.transport import conform, differing, digests, layout, made_model, places, read, write
 
@@ -68,6 +69,7 @@ class ModelLink:
         """Bring the actor's model to the state of the caller's.
 
         Raises:
+            Lost: The actor was lost.
             Exception: What building the model there raised.
         """
         if self._blueprint is not None:
@@ -90,28 +92,33 @@ class ModelLink:
     def fetch(self, actor: Any, leaving: Leaving) -> None:
         """Bring the caller's model to the state of the actor's.
 
-        All parts are here before the first is written: where the actor is lost on the way, the model is what it was.
-        They wait on disk, which takes a second copy of the model where memory, or the object store, may not.
+        All parts are here before the first is written: where the actor is lost, or the caller interrupted, on the way,
+        the model is what it was, and may be fetched again. Ctrl-C waits until the last is written. Parts wait on disk,
+        which takes a second copy of the model where memory, or the object store, may not.
+
+        Raises:
+            Lost: The actor was lost.
         """
         model = self.made()
         self._known = None  # until all has arrived
         num_parts = 0
         with tempfile.SpooledTemporaryFile(max_size=MOST_IN_MEMORY) as parts:
             while True:
-                values: Any = ray.get(actor.give_values.remote(), timeout=PART_TIMEOUT_S)
+                values = answer_of(actor.give_values.remote(num_parts), timeout_s=PART_TIMEOUT_S)
                 if values is None:
                     break
                 pickle.dump(values, parts, protocol=5)
                 num_parts += 1
             parts.seek(0)
-            conform(model, leaving.layout)
-            for _ in range(num_parts):
-                write(model, pickle.load(parts))
-        self._known = leaving.digests
-        self._is_ahead = True
+            with interrupts_held_back():
+                conform(model, leaving.layout)
+                for _ in range(num_parts):
+                    write(model, pickle.load(parts))
+                self._known = leaving.digests
+                self._is_ahead = True
 
 
 def _deliver(actor: Any, message: Any) -> None:
-    answer: Any = ray.get(actor.receive.remote(message), timeout=PART_TIMEOUT_S)
+    answer = answer_of(actor.receive.remote(message), timeout_s=PART_TIMEOUT_S)
     if isinstance(answer, Failure):
         raise answer.error()

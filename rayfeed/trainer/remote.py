@@ -20,7 +20,6 @@ import ray
 from rayfeed.errors import InternalError, TrainerBusyError, TrainerDiedError
 from rayfeed.options import TrainerOptions
 from rayfeed.producer.cluster import ensure_ray
-from rayfeed.producer.failed_call import is_loss
 from rayfeed.producer.placement import trainer_claim
 from rayfeed.queue.keeping import Keeper
 from rayfeed.queue.travel import callers_level
@@ -30,7 +29,8 @@ from rayfeed.trainer.carrying import apply_changes, pack_callbacks
 from rayfeed.trainer.checkpoint_files import Found
 from rayfeed.trainer.core import run_job
 from rayfeed.trainer.driver_callbacks import DriverHooks, OnDriver, unwrapped
-from rayfeed.trainer.messages import Done, Event, Failed, HookCall, Job, Outcome, ProgressEvent, Request
+from rayfeed.trainer.lost import Lost, answer_of
+from rayfeed.trainer.messages import Done, Event, Failed, HookCall, Job, Outcome, ProgressEvent, Request, SavedEvent
 from rayfeed.trainer.model_link import ModelLink
 from rayfeed.trainer.planning import check_ready
 from rayfeed.trainer.process import TrainerProcess
@@ -180,16 +180,16 @@ class RemoteTrainer:
         try:
             thread.start()
             running = self._actor.run.remote(replace(request, number=self._num_jobs, checkpoints=checkpoints))
-            answer = self._follow(running, bar, hooks)
+            answer = self._follow(running, bar, hooks, attempts)
             self._take_home(job, answer, hooks)
-        except BaseException as error:
-            if is_loss(error):
-                raise TrainerDiedError(
-                    f"the trainer's process died during {job.method}: {error}\n"
-                    "  Its model is lost; the caller's has the state it had before the call. A process that dies "
-                    "without a Python error was often killed for its memory: raise TrainerOptions.memory, or lower "
-                    "max_queue_size or max_queue_bytes."
-                ) from error
+        except Lost as lost:
+            raise TrainerDiedError(
+                f"the trainer's process died during {job.method}: {lost}\n"
+                "  Its model is lost; the caller's has the state it had before the call. A process that dies "
+                "without a Python error was often killed for its memory: raise TrainerOptions.memory, or lower "
+                "max_queue_size or max_queue_bytes."
+            ) from lost.__cause__
+        except BaseException:
             self._abort(job, running, hooks)
             raise
         finally:
@@ -201,7 +201,7 @@ class RemoteTrainer:
         if location is None:
             return None
         with _losses_told("while it looked for checkpoints"):
-            found: Any = ray.get(self._actor.find_checkpoint.remote(location, directory))
+            found = answer_of(self._actor.find_checkpoint.remote(location, directory))
         if isinstance(found, Failure):
             raise found.error()
         return found
@@ -233,7 +233,7 @@ class RemoteTrainer:
                 self._link.made().stop_training = left.model.stop_training or hooks.wants_stop
         if left.random is not None:
             set_random_state(left.random)
-        if left.callbacks:
+        if left.callbacks is not None:
             params = answer.outcome.params if isinstance(answer, Done) else None
             apply_changes(hooks.others, left.callbacks, self.model, params)
 
@@ -253,20 +253,20 @@ class RemoteTrainer:
     def _actor(self) -> Any:
         return self._living().actor
 
-    def _follow(self, running: Any, bar: ProgressBar, hooks: DriverHooks) -> Done | Failed:
+    def _follow(self, running: Any, bar: ProgressBar, hooks: DriverHooks, attempts: Attempts) -> Done | Failed:
         """Draw progress and run the caller's callbacks until the job's answer is there."""
         asked = self._actor.progress.remote(self._num_jobs)
         while True:
             ready, _ = ray.wait([running, asked], num_returns=1)
             if running in ready:
-                answer: Any = ray.get(running)
+                answer = answer_of(running)
                 # A call for progress may still be on its way: its events come before the answer's.
-                _pass_on(ray.get(asked), bar, hooks)
+                _pass_on(answer_of(asked), bar, hooks, attempts)
                 if not isinstance(answer, (Done, Failed)):
                     raise InternalError(f"unknown answer {answer!r}")
-                _pass_on(answer.left.progress, bar, hooks)
+                _pass_on(answer.left.progress, bar, hooks, attempts)
                 return answer
-            _pass_on(ray.get(asked), bar, hooks)
+            _pass_on(answer_of(asked), bar, hooks, attempts)
             hooks.check()
             asked = self._actor.progress.remote(self._num_jobs)
 
@@ -277,12 +277,9 @@ class RemoteTrainer:
         try:
             self._actor.abort.remote()
             if running is not None and self._ends(running):
-                answer: Any = ray.get(running)
-                self._take_home(job, answer, hooks)
-        except Exception as error:
-            if not is_loss(error):
-                raise
-            # It died meanwhile: nothing is left to take home.
+                self._take_home(job, answer_of(running), hooks)
+        except Lost:
+            pass  # it died meanwhile: nothing is left to take home
         finally:
             self.close()
             self._ended = "was ended when an earlier call was given up"
@@ -316,18 +313,16 @@ def _end(process: TrainerProcess) -> None:
 def _losses_told(when: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:
-        if not is_loss(error):
-            raise
+    except Lost as lost:
         raise TrainerDiedError(
-            f"the trainer's process died {when}: {error}\n"
+            f"the trainer's process died {when}: {lost}\n"
             "  A process that dies without a Python error was often killed for its memory: raise "
             "TrainerOptions.memory."
-        ) from error
+        ) from lost.__cause__
 
 
-def _pass_on(events: list[Event], bar: ProgressBar, hooks: DriverHooks) -> None:
-    """Draw, run and say what the trainer told, in its order."""
+def _pass_on(events: list[Event], bar: ProgressBar, hooks: DriverHooks, attempts: Attempts) -> None:
+    """Draw, run, say and keep what the trainer told, in its order."""
     for event in events:
         match event:
             case ProgressEvent():
@@ -336,4 +331,6 @@ def _pass_on(events: list[Event], bar: ProgressBar, hooks: DriverHooks) -> None:
                 hooks.run(event)
             case WarningEvent():
                 event.give()
+            case SavedEvent(label, node):
+                attempts.saved(label, node)
     hooks.report()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from rayfeed.errors import OptionError, TrainerDiedError
 from rayfeed.options import TrainerOptions
 from rayfeed.queue.travel import callers_level
-from rayfeed.trainer.checkpoint_files import Found
+from rayfeed.trainer.checkpoint_files import Found, Label
 from rayfeed.trainer.messages import CheckpointPlan, Job
 
 
@@ -36,8 +36,8 @@ class Attempts:
         self._options = options
         self._now = now
         self._others = set(own_runs)
-        self._resumes = options.resume and not own_runs
-        self._run = uuid.uuid4().hex
+        self._run = uuid.uuid4().hex[:12]
+        self._saved: tuple[Label, str] | None = None  # the last checkpoint that was told of, and its trainer's node
         self._lost: tuple[str, float] | None = None  # the last one, and when
         self._num_lost = 0
         self.location = options.checkpoint_dir if job.method == "fit" else None
@@ -50,6 +50,15 @@ class Attempts:
                 "lost trainer had of it cannot be made again.\n"
                 "  Pass a function that returns a fresh generator, or a Sequence, or max_failures=0."
             )
+
+    def saved(self, label: Label, node: str) -> None:
+        """A trainer told that it saved.
+
+        Args:
+            label: What the checkpoint holds.
+            node: The trainer's node.
+        """
+        self._saved = label, node
 
     def lost(self, where: str, error: TrainerDiedError) -> None:
         """A trainer was lost.
@@ -85,8 +94,12 @@ class Attempts:
             OptionError: It is another training's, which this one would replace.
         """
         start = None
-        if found is not None and (found.label.run == self._run or self._resumes):
+        resumes = self._options.resume and self.location is not None
+        if found is not None and found.label.run == self._run:
             start = found
+        elif found is not None and resumes and found.label.run not in self._others:
+            start = found
+            self._warn_stopped(found)
         elif found is not None and found.label.run not in self._others:
             raise OptionError(
                 f"TrainerOptions.checkpoint_dir={self.location!r} holds the checkpoint of another training, at "
@@ -100,7 +113,7 @@ class Attempts:
                 f"Failure {self._num_lost} of {self._options.max_failures} (TrainerOptions.max_failures).",
                 stacklevel=callers_level(),
             )
-        elif self._resumes and self.location is not None and start is None:
+        elif resumes and found is None and not self._others:
             warnings.warn(
                 f"rayfeed: TrainerOptions(resume=True), and {self.location} holds no checkpoint: the training begins "
                 "at its beginning.",
@@ -110,7 +123,22 @@ class Attempts:
             return None
         name = start.name if start is not None else None
         replaces = found.label.run if found is not None else None
-        return CheckpointPlan(self.location, self._options.save_every, self._run, name, replaces)
+        return CheckpointPlan(
+            self.location, self._options.save_every, self._run, name, replaces, attempt=self._num_lost + 1
+        )
+
+    def _warn_stopped(self, found: Found) -> None:
+        """Warn where nothing will be trained though epochs are left."""
+        label, epochs = found.label, self._job.epochs
+        if label.is_stopped and label.epoch < epochs:
+            warnings.warn(
+                f"rayfeed: TrainerOptions(resume=True), and the training of {found.name} in {self.location} was "
+                f"stopped at {label}, by a callback (stop_training) or its data's end: nothing is trained "
+                f"(epochs left: {epochs - label.epoch} of {epochs}).\n"
+                "  To train them, call again after this with another checkpoint_dir, without resume, and with "
+                f"initial_epoch={label.epoch}: the model has the weights that were saved.",
+                stacklevel=callers_level(),
+            )
 
     def _going_on(self, start: Found | None, lost_at: float) -> str:
         if start is not None:
@@ -120,4 +148,11 @@ class Attempts:
             return "it begins again"
         if self.location is None:
             return "it begins again, as without TrainerOptions.checkpoint_dir nothing was saved"
+        if self._saved is not None:
+            label, node = self._saved
+            return (
+                f"it begins again, as what was saved at {label} in {self.location} on node {node} is not to be found "
+                "where the next trainer is (every node that the trainer may run on must reach "
+                "TrainerOptions.checkpoint_dir)"
+            )
         return "it begins again, as nothing had been saved yet"

@@ -4,7 +4,9 @@
     Sequence   begins at a pass and a place in it  likewise; as many batches as are left to train
     generator  -                                   begins at its beginning; what was consumed is made again and dropped
 
-Anything else may be another: the number of workers, the queue, the final epoch, the callbacks' own settings.
+Anything else may be another: the number of workers, the queue, the final epoch, the callbacks' own settings, and which
+epochs are validated. So the validation's stream is planned anew, from where it stands: its next pass, or its next
+batches, for each validation that is left.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from rayfeed.queue.opening import StreamSpec
 from rayfeed.queue.position import START, SavedState
 from rayfeed.trainer.checkpoint_files import Label
 from rayfeed.trainer.messages import Job
+from rayfeed.trainer.planning import validated_epochs
 from rayfeed.trainer.slices import Standing
 
 
@@ -64,12 +67,14 @@ class SavedJob:
         initial_epoch: The first epoch.
         stream: The training's source.
         validation: The validation's, where it is one.
+        validation_steps: Batches of a validation; None where it is a pass.
     """
 
     steps: int | None
     initial_epoch: int
     stream: SavedStream
     validation: SavedStream | None
+    validation_steps: int | None
 
     @classmethod
     def of(cls, job: Job, standing: Standing | None = None, validation_standing: Standing | None = None) -> SavedJob:
@@ -79,6 +84,7 @@ class SavedJob:
             initial_epoch=job.initial_epoch,
             stream=SavedStream.of(job.stream, standing),
             validation=SavedStream.of(job.validation, validation_standing) if job.validation is not None else None,
+            validation_steps=job.validation_steps,
         )
 
 
@@ -92,17 +98,19 @@ def check_same(saved: SavedJob, job: Job, *, where: str) -> None:
     """
     ours = SavedJob.of(job)
     pairs = [("generator", saved.stream, ours.stream)]
+    numbers = [
+        ("steps_per_epoch", saved.steps, ours.steps),
+        ("initial_epoch", saved.initial_epoch, ours.initial_epoch),
+    ]
     if saved.validation is not None and ours.validation is not None:
         pairs.append(("validation_data", saved.validation, ours.validation))
+        numbers.append(("validation_steps", saved.validation_steps, ours.validation_steps))
     for name, theirs, mine in pairs:
         if str(theirs) != str(mine):
             raise _refusal(where, name, str(theirs), str(mine))
         if (theirs.state.seeded or mine.state.seeded) and theirs.state.seed != mine.state.seed:
             raise _refusal(where, "seed", _seed(theirs.state), _seed(mine.state))
-    for name, theirs, mine in (
-        ("steps_per_epoch", saved.steps, ours.steps),
-        ("initial_epoch", saved.initial_epoch, ours.initial_epoch),
-    ):
+    for name, theirs, mine in numbers:
         if theirs != mine:
             raise _refusal(where, name, str(theirs), str(mine))
 
@@ -133,12 +141,31 @@ def resumed(job: Job, label: Label, saved: SavedJob) -> Job:
     stream = _going_on(job.stream, saved.stream)
     if job.steps is not None and stream.info.is_sequence:
         stream = replace(stream, max_batches=num_left * job.steps - label.step)
+    num_validations = len(validated_epochs(job.validation_freq, initial_epoch, job.epochs))
     validation = job.validation
-    if validation is not None and saved.validation is not None:
-        validation = _going_on(validation, saved.validation)
-    return replace(job, stream=stream, validation=validation, initial_epoch=initial_epoch)
+    if validation is not None:
+        validation = _validating(validation, saved.validation, num_validations, job.validation_steps or 0)
+    return replace(
+        job, stream=stream, validation=validation, initial_epoch=initial_epoch, num_validations=num_validations
+    )
 
 
 def _going_on(spec: StreamSpec, saved: SavedStream) -> StreamSpec:
     start = saved.state.position if saved.state.is_sequence else START
     return replace(spec, root=saved.state.seed, start=start)
+
+
+def _validating(spec: StreamSpec, saved: SavedStream | None, num_left: int, steps: int) -> StreamSpec:
+    """The validation's stream for as many validations as are left.
+
+    Checkpoints are made between two of them. There the pass of the last one has been read, but not its end, unless the
+    next begins with a hook: then it stands at the beginning of the next.
+    """
+    standing = None
+    if saved is not None:
+        spec, standing = _going_on(spec, saved), saved.standing
+    position = standing.position if standing is not None else START
+    if spec.info.is_sequence:
+        num_begun = position.pass_index + (standing is not None and not spec.info.has_epoch_begin)
+        return replace(spec, max_passes=num_begun + num_left)
+    return replace(spec, max_batches=position.consumed + num_left * steps)

@@ -28,15 +28,15 @@ import keras
 import numpy as np
 
 from rayfeed.errors import OptionError
-from rayfeed.source.shipping import unpack
 from rayfeed.trainer.adapter import FeedAdapter
-from rayfeed.trainer.carrying import packed_state, set_attributes
+from rayfeed.trainer.callback_state import Snapshot
 from rayfeed.trainer.checkpoint_files import CheckpointFiles, Label
+from rayfeed.trainer.compilation import Compilation
 from rayfeed.trainer.messages import CheckpointPlan, Job
 from rayfeed.trainer.randomness import RandomState, random_state, set_random_state
 from rayfeed.trainer.resuming import SavedJob, SavedStream, check_same, resumed
 from rayfeed.trainer.slices import Slices, Standing
-from rayfeed.trainer.transport import Layout, conform, layout, objects_of, places, read, write
+from rayfeed.trainer.transport import Layout, conform, layout, places, read, write
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,21 @@ class Saved:
         label: The file's label.
         job: What the job must have the same, and where its streams stand.
         layout: The model's variables.
+        compilation: How it was compiled.
         metrics: The running values of its metrics.
         random: The random states.
-        callbacks: Of each callback that runs in the trainer, its class' name and the attributes that training has
-            changed, packed; what the caller set stays as the caller sets it next time. `History` comes last.
+        callbacks: The class' name of each callback that runs in the trainer. `History` comes last.
+        changes: What training has changed in them, packed; what the caller set stays as the caller sets it next time.
     """
 
     label: Label
     job: SavedJob
     layout: Layout
+    compilation: Compilation
     metrics: list[np.ndarray]
     random: RandomState
-    callbacks: list[tuple[str, dict[str, bytes]]]
+    callbacks: list[str]
+    changes: bytes
 
 
 class Recorder:
@@ -70,6 +73,7 @@ class Recorder:
         job: The job, as its caller asked for it.
         model: The model.
         callbacks: The user's callbacks that run here.
+        tell: Learns of each checkpoint when it is there.
 
     Attributes:
         added: A `History`, where the user's callbacks have none.
@@ -78,11 +82,17 @@ class Recorder:
 
     Raises:
         CheckpointError: The checkpoint is none, or not whole.
-        OptionError: It is of another training.
+        OptionError: It is of another training, or none can be written.
     """
 
     def __init__(
-        self, plan: CheckpointPlan, directory: str, job: Job, model: Any, callbacks: list[keras.callbacks.Callback]
+        self,
+        plan: CheckpointPlan,
+        directory: str,
+        job: Job,
+        model: Any,
+        callbacks: list[keras.callbacks.Callback],
+        tell: Callable[[Label], None] = lambda _: None,
     ) -> None:
         self.job = job
         self.saved: Saved | None = None
@@ -90,20 +100,22 @@ class Recorder:
         self._asked = job
         self._model = model
         self._callbacks = list(callbacks)
+        self._tell = tell
         self._inputs: Any = None
         self._has_warned = False
-        self._before: list[list[dict[str, bytes]]] = []
         self._files = CheckpointFiles(plan.location, directory)
+        self._files.check_writable(plan.run, plan.attempt)
         # Keras would add its own History behind `Saving`, which must see what it has recorded.
         has_own = any(isinstance(one, keras.callbacks.History) for one in callbacks)
         self.added = [] if has_own else [keras.callbacks.History()]
         self._callbacks += self.added
-        self.take_down()
+        self._snapshot = Snapshot(self._callbacks, model)
         if plan.start is not None:
             self._files.check(plan.start)
             saved: Saved = pickle.loads(next(self._files.read(plan.start)))
             check_same(saved.job, job, where=self._files.at(plan.start))
             self._check_callbacks(saved, self._files.at(plan.start))
+            saved.compilation.check_asked(model, where=self._files.at(plan.start))
             self.saved = saved
             self.job = resumed(job, saved.label, saved.job)
 
@@ -122,21 +134,16 @@ class Recorder:
         return saved.standing if saved is not None and not is_over else None
 
     def take_down(self) -> None:
-        """Take the callbacks' attributes down, as they came and again as `on_train_begin` left them.
+        """Take the callbacks' attributes down again, as `on_train_begin` left them.
 
-        What differs from one of the two later is state; all else are settings.
+        What differs later from these or from those that came is state; all else are settings.
         """
-        self._before.append([packed_state(one, self._model, warning=None) for one in self._callbacks])
+        self._snapshot.take()
 
-    def _changed(self) -> list[tuple[str, dict[str, bytes]]]:
+    def _changes(self) -> bytes:
         warning = "This state of a callback is in no checkpoint" if not self._has_warned else None
         self._has_warned = True
-        changed: list[tuple[str, dict[str, bytes]]] = []
-        for callback, *before in zip(self._callbacks, *self._before, strict=True):
-            now = packed_state(callback, self._model, warning=warning)
-            state = {name: data for name, data in now.items() if any(data != one.get(name) for one in before)}
-            changed.append((type(callback).__name__, state))
-        return changed
+        return self._snapshot.changes(warning=warning)
 
     def tell_inputs(self, inputs: Any) -> None:
         """The inputs that build the model, where data does."""
@@ -149,20 +156,24 @@ class Recorder:
             adapter: Feeds the training.
             tell_inputs: Learns of the inputs that built the model.
         """
-        if self.saved is None:
+        if self.saved is None or self._plan.start is None:
             return
         if self.saved.layout.inputs is not None:
             self._inputs = self.saved.layout.inputs
             tell_inputs(self._inputs)
         conform(self._model, self.saved.layout)
-        if self.saved.label.step and len(self._model.metrics_variables) != len(self.saved.metrics):
+        has_values = self.saved.label.step > 0
+        if has_values and len(self._model.metrics_variables) != len(self.saved.metrics):
             # Keras makes most metrics' variables in the first step; they must be there before it.
             self._model._symbolic_build(data_batch=adapter.first_data())  # noqa: SLF001 - nothing public does it
+        where = self._files.at(self._plan.start)
+        self.saved.compilation.check_built(self._model, where=where, has_values=has_values)
         self.put_back()
 
-    def saving(self, slices: Slices, testing: Slices | None) -> Saving:
+    def saving(self, slices: Slices, testing: Slices | None, check_wanted: Callable[[], None]) -> Saving:
         """The callback that saves; `testing` are the validation's slices, where it has a stream."""
-        return Saving(self, every=self._plan.every, epochs=self.job.epochs, slices=slices, testing=testing)
+        every, epochs = self._plan.every, self.job.epochs
+        return Saving(self, every=every, epochs=epochs, slices=slices, testing=testing, check_wanted=check_wanted)
 
     def put_back(self) -> None:
         """Give model, callbacks and random streams the state that was saved."""
@@ -173,15 +184,13 @@ class Recorder:
         next(records)
         for record in records:
             write(self._model, pickle.loads(record))
-        own = objects_of(self._model)
-        for callback, (_, state) in zip(self._callbacks, saved.callbacks, strict=True):
-            set_attributes(callback, {name: unpack(data, by_reference=own) for name, data in state.items()})
+        self._snapshot.put_back(saved.changes)
         if saved.label.step:
             for variable, value in zip(self._model.metrics_variables, saved.metrics, strict=True):
                 variable.assign(value)
         set_random_state(saved.random)
 
-    def save(self, epoch: int, step: int, slices: Slices, testing: Slices | None) -> None:
+    def save(self, epoch: int, step: int, slices: Slices, testing: Slices | None, *, is_stopped: bool) -> None:
         """Save the training as it is now.
 
         Args:
@@ -189,22 +198,26 @@ class Recorder:
             step: Batches of that epoch that were trained.
             slices: The training's.
             testing: The validation's, where it has a stream.
+            is_stopped: Whether the training is stopped there.
         """
         model = self._model
         if hasattr(model, "jax_state_sync"):  # until then its variables have the values of the epoch's beginning
             model.jax_state_sync()
-        label = Label(self._plan.run, epoch, step, bool(model.stop_training), time.time())
+        label = Label(self._plan.run, epoch, step, is_stopped, time.time(), self._plan.attempt)
         saved = Saved(
             label=label,
             job=SavedJob.of(
                 self._asked, slices.standing(step or None), testing.standing(None) if testing is not None else None
             ),
             layout=layout(model, self._inputs),
+            compilation=Compilation.of(model),
             metrics=[np.array(keras.ops.convert_to_numpy(one)) for one in model.metrics_variables] if step else [],
             random=random_state(),
-            callbacks=self._changed(),
+            callbacks=_names(self._callbacks),
+            changes=self._changes(),
         )
         self._files.write(label, self._records(saved), replaces=self._plan.replaces)
+        self._tell(label)
 
     def _records(self, saved: Saved) -> Iterator[bytes]:
         yield pickle.dumps(saved)
@@ -212,13 +225,17 @@ class Recorder:
             yield pickle.dumps(part, protocol=5)
 
     def _check_callbacks(self, saved: Saved, where: str) -> None:
-        theirs, ours = [name for name, _ in saved.callbacks], [type(one).__name__ for one in self._callbacks]
+        theirs, ours = saved.callbacks, _names(self._callbacks)
         if theirs != ours:
             raise OptionError(
                 f"{where} is of another training: its callbacks in the trainer are {', '.join(theirs)}; this call's "
                 f"are {', '.join(ours)}.\n"
                 "  Give the callbacks of the training that was saved, in their order, or another checkpoint_dir."
             )
+
+
+def _names(callbacks: list[keras.callbacks.Callback]) -> list[str]:
+    return [type(one).__name__ for one in callbacks]
 
 
 class Saving(keras.callbacks.Callback):
@@ -230,10 +247,18 @@ class Saving(keras.callbacks.Callback):
         epochs: The final epoch.
         slices: The training's.
         testing: The validation's, where it has a stream.
+        check_wanted: Raises where the caller wants no more of the job.
     """
 
     def __init__(
-        self, recorder: Recorder, *, every: int | None, epochs: int, slices: Slices, testing: Slices | None
+        self,
+        recorder: Recorder,
+        *,
+        every: int | None,
+        epochs: int,
+        slices: Slices,
+        testing: Slices | None,
+        check_wanted: Callable[[], None],
     ) -> None:
         super().__init__()
         self._recorder = recorder
@@ -241,6 +266,7 @@ class Saving(keras.callbacks.Callback):
         self._epochs = epochs
         self._slices = slices
         self._testing = testing
+        self._check_wanted = check_wanted
         self._resumed = recorder.saved.label if recorder.saved is not None else None
         self._epoch = 0
         self._step = 0  # batches of the epoch that were trained
@@ -268,19 +294,22 @@ class Saving(keras.callbacks.Callback):
         is_due = self._every is not None and self._num_unsaved >= self._every
         # At an epoch's last batch its end is near, which saves the validation too.
         if is_due and self._step < self._slices.length and not model.stop_training:
-            self._save(self._epoch, self._step)
+            self._save(self._epoch, self._step, is_stopped=False)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._trained(min(self._slices.length, self._slices.num_taken))
         model: Any = self.model
-        is_last = epoch + 1 == self._epochs or model.stop_training
+        is_stopped = bool(model.stop_training)
+        # Who gives the job up, in another thread, says so before it stops the training; so this is asked after that.
+        self._check_wanted()
+        is_last = epoch + 1 == self._epochs or is_stopped
         if self._every is None or self._num_unsaved >= self._every or is_last:
-            self._save(epoch + 1, 0)
+            self._save(epoch + 1, 0, is_stopped=is_stopped)
 
     def _trained(self, step: int) -> None:
         self._num_unsaved += max(step - self._step, 0)
         self._step = step
 
-    def _save(self, epoch: int, step: int) -> None:
+    def _save(self, epoch: int, step: int, *, is_stopped: bool) -> None:
         self._num_unsaved = 0
-        self._recorder.save(epoch, step, self._slices, self._testing)
+        self._recorder.save(epoch, step, self._slices, self._testing, is_stopped=is_stopped)

@@ -16,7 +16,8 @@ import rayfeed
 from rayfeed.batch import flatten
 from rayfeed.errors import BatchError
 from rayfeed.frame import FrameSchema, encode
-from rayfeed.producer.messages import Made, Run, from_result, to_result
+from rayfeed.producer.messages import Made, Run
+from rayfeed.producer.results import from_result, to_result
 from tests.sources import Numbered
 
 LISTENS = "0A"

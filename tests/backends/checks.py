@@ -30,6 +30,7 @@ from rayfeed.trainer.core import run_job
 from rayfeed.trainer.messages import CheckpointPlan
 from rayfeed.trainer.model_host import Blueprint, ModelHost
 from rayfeed.trainer.planning import plan_fit
+from rayfeed.trainer.randomness import random_state, set_random_state
 from rayfeed.trainer.saving import Recorder
 from rayfeed.trainer.transport import InputSpec, build, layout, places, read
 from tests.oracle.models import Decay, Scale, Wrapped, subclassed, unbuilt
@@ -408,6 +409,27 @@ def check_of_torch_that_a_layer_may_change_its_input_in_place():
     history = by_us(ours, Rows(), epochs=2, workers=2, use_multiprocessing=True)
     assert history.history == expected.history
     assert_same(ours, theirs)
+
+
+def check_of_torch_that_random_states_of_gpus_travel_to_as_many_as_there_are_and_are_left_where_there_are_none():
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        taken = {}
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.tensor([1]), torch.tensor([2])])
+        patch.setattr(torch.cuda, "device_count", lambda: 1)
+        patch.setattr(torch.cuda, "set_rng_state", lambda state, device: taken.update({device: state.tolist()}))
+        state = random_state()
+        set_random_state(state)
+    assert [one.tolist() for one in state.cuda] == [[1], [2]]
+    assert taken == {0: [1]}
+    drawn = []
+    for _ in range(2):
+        set_random_state(replace(state, cuda=() if torch.cuda.is_available() else state.cuda))
+        drawn.append(torch.rand(3).tolist())
+    assert drawn[0] == drawn[1]
+    assert len(random_state().cuda) == torch.cuda.device_count()
 
 
 def check_of_jax_that_a_batch_taken_ahead_is_trained_on_and_none_is_lost():

@@ -59,14 +59,21 @@ LINES = {
     "E7 any model": "Unbuilt models, classes of one's own, and functions that build the model are trained as well.",
     "E8": "verbose is 0 silent, 1 Keras' bar, 2 a line per epoch, drawn once and in the caller's terminal.",
     "E9": "Paths given to callbacks are relative to the caller's working directory.",
+    "F1": "An exception of user code reaches the caller with its type, message, worker and batch, and is not retried.",
+    "F2": "A lost producer's batches are made again elsewhere; order and exactly-once of a Sequence hold.",
     "F2 generators": "A lost generator's stream restarts, is dropped, or is an error, as ProducerOptions say.",
     "F3": "A lost trainer is restarted from its last checkpoint, the data at the very next batch.",
+    "F4": "However a feed or call ends, no actor, object or thread is left.",
+    "F5": "What no node can ever hold is refused at once, with the numbers.",
     "F6": "A batch slower than batch_timeout_s is reported, and may be made elsewhere.",
     "G1 processes": "With a seed, batches are the same bytes for any number of worker processes.",
     "G1 threads": "With a seed, rayfeed.rng() is the same in threads; who draws from what threads share is told.",
     "G2": "Without a seed no two workers share a random stream.",
     "G3 feed": "A feed's state is small, JSON takes it, and any number of workers goes on from it.",
     "G3 training": "A training run resumes in the middle of an epoch.",
+    "I1": "iter gives a pass of a Sequence or the rest of a stream, take exactly the next n batches.",
+    "I2": "A batch has the structure its source gave it, with NumPy arrays.",
+    "I3": "Copies of a generator alternate in a fixed order; ordered=False gives what is made first.",
 }
 
 NOT_BUILT = {

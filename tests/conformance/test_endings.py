@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rayfeed
-from tests.conformance.contract import complaint
+from tests.conformance.contract import complaint, line
 from tests.conformance.echo import FEEDS, kept, trained
 from tests.conformance.sources import fail, fails_at
 from tests.sources import Numbered, batch, die
@@ -30,6 +30,7 @@ each_way = pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
     there="an error in a worker ended the worker and nothing else",
     here="the exception reaches the caller, and what was trained until then is in the model",
 )
+@line("F1")
 @each_way
 def test_an_exception_in_a_source_reaches_the_caller(feed, echo):
     before = int(echo.optimizer.iterations.numpy())
@@ -112,7 +113,9 @@ def test_producers_are_fresh_processes_without_framework_and_gpu(log):
 )
 def test_a_batch_that_kills_every_worker_ends_the_call_with_an_error(echo):
     options = rayfeed.ProducerOptions(max_restarts=1)
-    with pytest.raises(rayfeed.errors.ProducerDiedError, match=r"producer 0 .* died, and it was the last one"):
+    with pytest.raises(
+        rayfeed.errors.ProducerDiedError, match=r"producer 0 .* died while making batch.*, and it was the last one"
+    ):
         trained(echo, Numbered(9, at={3: die}), shuffle=False, use_multiprocessing=True, producers=options)
 
 

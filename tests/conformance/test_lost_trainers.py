@@ -12,8 +12,8 @@ from tests.conformance.echo import Seen, make_echo
 from tests.conformance.sources import count_to
 from tests.conftest import start_script, wait_until
 from tests.dying import Dies, Stays
-from tests.oracle.conftest import AsPyDataset, assert_same_state, classifier
-from tests.oracle.sources import Rows
+from tests.oracle.conftest import assert_same_state, classifier
+from tests.oracle.sources import Drawing
 from tests.sources import Numbered, Once
 
 
@@ -47,18 +47,19 @@ def test_a_killed_trainer_goes_on_with_the_very_next_batch_and_trains_none_twice
     )
 
 
-def train(model, folder, *, workers, resume=False):
-    """A training that stays in its second epoch while the folder's gate is shut."""
-    return rayfeed.fit_generator(
+def train(model, **options):
+    """A training whose batches are shuffled and drawn from every random stream that the seed reaches."""
+    data = {"validation_data": Drawing(seed=5), "epochs": 3, "seed": 3, "verbose": 0}
+    return rayfeed.fit_generator(model, Drawing(), **data, **options)
+
+
+def train_with_checkpoints(model, folder, *, workers, resume=False):
+    """The same, which stays in its second epoch while the folder's gate is shut."""
+    return train(
         model,
-        Rows(),
-        epochs=3,
-        validation_data=Rows(seed=5),
-        callbacks=[Stays((1, 7), folder)],
+        callbacks=[Stays((1, 4), folder)],
         workers=workers,
         use_multiprocessing=True,
-        shuffle=False,
-        verbose=0,
         trainer=TrainerOptions(checkpoint_dir=f"{folder}/saved", save_every=3, resume=resume),
     )
 
@@ -66,7 +67,7 @@ def train(model, folder, *, workers, resume=False):
 def train_in_cluster(address, folder):
     """What a caller does in a process of its own."""
     ray.init(address, log_to_driver=False)
-    train(classifier(), folder, workers=2)
+    train_with_checkpoints(classifier(), folder, workers=2)
 
 
 @line("G3 training")
@@ -83,10 +84,8 @@ def test_a_new_process_goes_on_in_mid_epoch_with_other_workers_where_the_caller_
             process.kill()
     gate.open()
     model = classifier()
-    ours = train(model, str(tmp_path), workers=0, resume=True)
+    ours = train_with_checkpoints(model, str(tmp_path), workers=0, resume=True)
     theirs = classifier()
-    history = theirs.fit(
-        AsPyDataset(Rows()), validation_data=AsPyDataset(Rows(seed=5)), shuffle=False, epochs=3, verbose=0
-    )
+    history = train(theirs, workers=0, trainer="driver")
     assert ours.history == history.history
     assert_same_state(model, theirs)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.oracle.interrupted import Interruptible
+from tests.oracle.resumed import Resumed
 from tests.oracle.sources import Rows
 
 
@@ -76,3 +77,8 @@ def assert_same_state(ours, theirs):
 @pytest.fixture
 def same_state():
     return assert_same_state
+
+
+@pytest.fixture
+def parts(make_model, same_state, tmp_path):
+    return Resumed(make_model, same_state, tmp_path / "checkpoints")

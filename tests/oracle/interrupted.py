@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import keras
+import numpy as np
 
 import rayfeed
 from rayfeed.trainer import remote
@@ -67,6 +68,25 @@ def callback_on_driver_hangs(model, path):
         use_multiprocessing=True,
         verbose=0,
         callbacks=[rayfeed.on_driver(Busy(0, path))],
+    )
+
+
+class UntilInterrupted(Touches):
+    """Stays in a step until the call is given up; tells of each batch of a validation."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if batch == self.step:
+            wait_until(lambda: self.model.stop_training, "the call is not given up", seconds=60)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        Path(f"{self.path}-tested").touch()
+
+
+def validation_follows(model, path):
+    ones = np.ones((2, 1), "float32")
+    rayfeed.fit_generator(
+        model, Numbers(10), validation_data=(ones, ones), workers=0, verbose=0, callbacks=[UntilInterrupted(4, path)]
     )
 
 

@@ -266,8 +266,16 @@ class Noisy(Rows):
         self.length += 1
 
 
+class Drawing(Noisy):
+    """The same, drawing from NumPy's global stream too."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x + np.random.normal(size=x.shape).astype("float32"), y  # noqa: NPY002 - what users' sources do
+
+
 class Announced(Noisy):
-    """The same, where a hook runs before each pass too."""
+    """Noisy, where a hook runs before each pass too."""
 
     def on_epoch_begin(self):
         self.order = np.roll(self.order, 1)

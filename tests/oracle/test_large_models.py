@@ -119,3 +119,50 @@ def test_a_trainer_lost_while_its_model_comes_home_leaves_the_callers_as_it_was_
         rayfeed.fit_generator(model, ones, 2, verbose=0, workers=0, callbacks=[moves], trainer=once)
     assert kills.num_parts > LAYERS * UNITS * UNITS * 4 / model_link.MOST_IN_MEMORY
     assert all((weight == 1).all() for weight in model.get_weights())
+
+
+class InterruptedOnce:
+    """A `pickle` during whose first call, of one of its functions, Ctrl-C is pressed.
+
+    Args:
+        function: Its name: parts that come are dumped, parts that are written are loaded.
+        path: Where the trainer's process is told, which is lost at that moment; None where it lives on.
+    """
+
+    def __init__(self, function, path=None):
+        self.function = function
+        self.path = path
+        self.num_calls = 0
+
+    def __getattr__(self, name):
+        function = getattr(pickle, name)
+        return self.interrupted if name == self.function else function
+
+    def interrupted(self, *arguments, **options):
+        self.num_calls += 1
+        result = getattr(pickle, self.function)(*arguments, **options)
+        if self.num_calls == 1:
+            if self.path is not None:
+                os.kill(int(self.path.read_text()), signal.SIGKILL)
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+
+def test_ctrl_c_while_the_model_comes_home_leaves_it_whole_with_what_was_trained(monkeypatch, tmp_path):
+    moves = Moves(tmp_path / "pid")
+    model = large_model()
+    interrupted = InterruptedOnce("dump")
+    monkeypatch.setattr(model_link, "pickle", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rayfeed.fit_generator(model, ones, 2, verbose=0, workers=0, callbacks=[moves])
+    assert interrupted.num_calls > WEIGHT_BYTES / model_link.MOST_IN_MEMORY  # all came again after the first
+    assert all((weight == 1).all() for weight in model.get_weights())
+
+
+def test_ctrl_c_while_the_model_is_written_leaves_it_whole_though_the_trainer_is_lost(monkeypatch, tmp_path):
+    moves = Moves(tmp_path / "pid")
+    model = large_model()
+    monkeypatch.setattr(model_link, "pickle", InterruptedOnce("load", moves.path))
+    with pytest.raises(KeyboardInterrupt):
+        rayfeed.fit_generator(model, ones, 2, verbose=0, workers=0, callbacks=[moves])
+    assert all((weight == 1).all() for weight in model.get_weights())

@@ -14,87 +14,11 @@ import tensorflow as tf
 import rayfeed
 from rayfeed.errors import CheckpointError, OptionError
 from rayfeed.trainer.checkpoint_files import CheckpointFiles, Label
-from tests.oracle.sources import Announced, Noisy, OwnError, Rows, generated, noise
+from tests.oracle.resumed import IN_LINE, PROCESSES, THREADS, Steps
+from tests.oracle.sources import Announced, Noisy, Rows, generated, noise
 from tests.sources import Once
 
 pytestmark = pytest.mark.usefixtures("shared_trainer")
-
-PROCESSES = {"workers": 2, "use_multiprocessing": True}
-THREADS = {"workers": 3}
-IN_LINE = {"workers": 0}
-
-
-class Steps(keras.callbacks.Callback):
-    """Takes down each step and hook, and fails once it has seen that step of that epoch."""
-
-    def __init__(self, at=None):
-        super().__init__()
-        self.at = at
-        self.seen = []
-        self.steps = []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-        self.steps.append(self.params["steps"])
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen.append((self.epoch, batch, logs["loss"]))
-        if (self.epoch, batch) == self.at:
-            raise OwnError(1, detail="interrupted")
-
-    def on_test_batch_end(self, batch, logs=None):
-        self.seen.append((self.epoch, "test", batch, logs["loss"]))
-        if (self.epoch, "test", batch) == self.at:
-            raise OwnError(1, detail="interrupted")
-
-
-class Resumed:
-    """One training, whole and in parts."""
-
-    def __init__(self, make_model, same_state, directory):
-        self.make_model = make_model
-        self.same_state = same_state
-        self.directory = str(directory)
-
-    def options(self, **options):
-        return rayfeed.TrainerOptions(checkpoint_dir=self.directory, **options)
-
-    def fit(self, source, *arguments, trainer, at=None, model=None, callbacks=(), **options):
-        """Train a new model; what the callback saw, History, the model."""
-        steps = Steps(at)
-        model = model or self.make_model()
-        arguments = {"seed": 3, "verbose": 0, "epochs": 3, **options}
-        if "validation_data" in arguments:
-            arguments["validation_data"] = arguments["validation_data"]()
-        try:
-            history = rayfeed.fit_generator(
-                model, source(), callbacks=[steps, *callbacks], trainer=trainer, **arguments
-            ).history
-        except OwnError:
-            assert at is not None
-            history = None
-        return steps, history, model
-
-    def check(self, source, at, every, *, before=IN_LINE, after=IN_LINE, make_callbacks=list, **options):
-        """Interrupt a training, go on with it, and compare it with one that was not interrupted."""
-        options |= {"source": source}
-        whole, history, model = self.fit(trainer="driver", callbacks=make_callbacks(), **IN_LINE, **options)
-        saving = self.options(save_every=every)
-        first, none, _ = self.fit(trainer=saving, at=at, callbacks=make_callbacks(), **before, **options)
-        assert none is None
-        assert first.seen == whole.seen[: len(first.seen)]
-        callbacks = make_callbacks()
-        resuming = self.options(resume=True, save_every=every)
-        second, resumed, ours = self.fit(trainer=resuming, callbacks=callbacks, **after, **options)
-        assert resumed == history
-        self.same_state(ours, model)
-        assert second.seen == whole.seen  # those before the checkpoint come from there; none came twice
-        return whole, second, callbacks
-
-
-@pytest.fixture
-def parts(make_model, same_state, tmp_path):
-    return Resumed(make_model, same_state, tmp_path / "checkpoints")
 
 
 @pytest.mark.parametrize(("at", "every"), [((0, 3), 2), ((2, 4), None)], ids=str)
@@ -212,10 +136,11 @@ def test_a_training_that_was_stopped_stays_so(parts):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = epoch == 1
 
-    for options in ({}, {"resume": True}):
-        steps, history, _ = parts.fit(Rows, trainer=parts.options(**options), callbacks=[Stop()], **IN_LINE)
-        assert len(history["loss"]) == 2
-        assert len(steps.seen) == 20
+    parts.fit(Rows, trainer=parts.options(), callbacks=[Stop()], **IN_LINE)
+    with pytest.warns(UserWarning, match="was stopped at epoch 2, batch 0, .*: nothing is trained"):
+        steps, history, _ = parts.fit(Rows, trainer=parts.options(resume=True), callbacks=[Stop()], **IN_LINE)
+    assert len(history["loss"]) == 2
+    assert len(steps.seen) == 20
 
 
 def test_a_kept_trainer_resumes_its_first_training_and_replaces_its_own_checkpoints(parts, make_model):
@@ -243,14 +168,21 @@ REFUSALS = [
     ({"seed": 4}, "seed is 3; this call's is 4"),
     ({"seed": None}, "seed is 3; this call's is None"),
     ({"initial_epoch": 1}, "initial_epoch is 0; this call's is 1"),
+    ({"compiled": {"optimizer": "sgd"}}, "list of optimizers is Adam; this call's is SGD"),
+    ({"compiled": {"metrics": None}}, "list of metrics is accuracy; this call's is empty"),
+    (
+        {"compiled": {"optimizer": keras.optimizers.Adam(amsgrad=True)}},
+        "optimizer's list of variables is iteration, .*, velocity; this call's is .*, velocity, velocity_hat",
+    ),
 ]
 
 
-def test_a_checkpoint_of_another_training_is_refused_and_not_replaced(parts):
+def test_a_checkpoint_of_another_training_is_refused_and_not_replaced(parts, make_model):
     parts.fit(Rows, at=(0, 5), trainer=parts.options(save_every=2), **IN_LINE)
     (name,) = Path(parts.directory).iterdir()
     for wrong, text in REFUSALS:
         options = {"source": Rows, **IN_LINE, **wrong}
+        options["model"] = make_model(**options.pop("compiled", {}))
         with pytest.raises(OptionError, match=f"{name} is of another training: its {text}"):
             parts.fit(trainer=parts.options(resume=True), **options)
     with pytest.raises(

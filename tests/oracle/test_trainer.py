@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from ray.exceptions import RayActorError
 
 import rayfeed
 from rayfeed.errors import FeedClosedError, PlacementError, RemoteTraceback, TrainerDiedError
@@ -132,6 +133,23 @@ def test_a_trainer_that_dies_is_an_error_that_says_so_and_leaves_nothing(make_mo
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("where", ["trainer", "caller"])
+def test_a_rays_error_of_the_users_own_is_not_taken_for_a_lost_trainer(where, log):
+    caller = os.getpid()
+
+    def uses_an_actor():
+        here = "caller" if os.getpid() == caller else "trainer"
+        log.add(here)
+        if here == where:
+            raise RayActorError(error_msg="the user's own actor is dead")
+        return identity()
+
+    once = rayfeed.TrainerOptions(max_failures=1)
+    with pytest.raises(RayActorError, match="the user's own actor is dead"):
+        rayfeed.fit_generator(uses_an_actor, Numbers(2), verbose=0, workers=0, trainer=once)
+    assert log.lines().count("trainer") == 1
+
+
 def test_a_trainer_or_producer_that_no_node_can_hold_is_refused_with_the_numbers(make_model):
     with pytest.raises(PlacementError, match=r"(?s)the trainer claims 1000 CPU.*more than any node.*: \d+ CPU"):
         rayfeed.fit_generator(make_model(), Rows(), trainer=rayfeed.TrainerOptions(num_cpus=1000))
@@ -195,6 +213,13 @@ def test_after_ctrl_c_a_long_step_is_waited_for_and_what_was_saved_is_where_trai
         warned,
     )
     assert told == {"actors left": 0, "steps": 20}, errors  # resumed after step 3, not after a first epoch cut short
+
+
+@pytest.mark.timeout(180)  # it may start a cluster of its own
+def test_after_ctrl_c_in_mid_epoch_no_validation_is_waited_for(interruptible, tmp_path):
+    told, errors = interruptible.interrupt("validation_follows", tmp_path)
+    assert told == {"actors left": 0, "steps": 5}, errors
+    assert not (tmp_path / "running-tested").exists()
 
 
 def test_a_trainer_that_was_dropped_unclosed_leaves_no_process(make_model):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from rayfeed.source.shipping import pack
 from rayfeed.trainer.blueprint import pack_blueprint
+from rayfeed.trainer.callback_state import Snapshot
 from rayfeed.trainer.carrying import apply_changes, pack_callbacks, unpack_callbacks
 from rayfeed.trainer.model_host import Blueprint, ModelHost
 from rayfeed.trainer.transport import layout, places, read
@@ -227,14 +227,15 @@ def test_a_callback_that_holds_a_part_of_the_model_holds_the_trainers_there_and_
     callback = Refers(model)
     twin = twin_of(model)
     (there,) = unpack_callbacks(pack_callbacks([callback], model), twin)
+    snapshot = Snapshot([there], twin)
     twin.fit(X, Y, verbose=0, callbacks=[there])
     assert there.seen == [(True, True)]
     assert float(twin.optimizer.learning_rate) == 0.5
     model.fit(X, Y, verbose=0)  # now built at both ends
-    from rayfeed.trainer.carrying import Changes
-    from rayfeed.trainer.transport import objects_of
-
-    home = Changes({"optimizer": twin.optimizer, "layer": twin.layers[-1], "seen": there.seen}, [])
-    apply_changes([callback], [pack(home, name="callbacks", by_reference=objects_of(twin))], model, None)
+    there.more = [there.optimizer, there.layer]
+    apply_changes([callback], snapshot.changes(warning=None), model, None)
+    assert callback.more[0] is model.optimizer
+    assert callback.more[1] is model.layers[-1]
+    assert callback.seen == [(True, True)]
     assert callback.optimizer is model.optimizer
     assert callback.layer is model.layers[-1]

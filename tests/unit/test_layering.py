@@ -25,11 +25,12 @@ MAY_IMPORT = {
         "producer/actor.py",
         "producer/cluster.py",
         "producer/failed_call.py",
+        "producer/nodes.py",
         "producer/placement.py",
         "producer/pool.py",
         "trainer/actor.py",
         "trainer/home.py",
-        "trainer/model_link.py",
+        "trainer/lost.py",
         "trainer/process.py",
         "trainer/remote.py",
         "report/*",
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     ),
     "pyarrow": (
         "frame/*",
-        "trainer/checkpoint_files.py",  # its file systems
+        "trainer/whole_files.py",  # its file systems
     ),
     "keras": ("trainer/*", "api.py", "installing.py"),
     "keras.src": (
@@ -63,6 +64,7 @@ WITHOUT_KERAS = (
     "trainer/checkpoint_files.py",
     "trainer/home.py",
     "trainer/outbox.py",
+    "trainer/whole_files.py",
 )
 """Files of the trainer's room that can be imported without a framework."""
 

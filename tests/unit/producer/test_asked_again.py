@@ -9,7 +9,8 @@ import pytest
 from rayfeed.frame.codec import INLINE_BYTES
 from rayfeed.producer.compressor import Compressor
 from rayfeed.producer.maker import Maker
-from rayfeed.producer.messages import Ended, Forgotten, OutOfTurn, Ticket, from_result, to_result
+from rayfeed.producer.messages import Ended, Forgotten, OutOfTurn, Ticket
+from rayfeed.producer.results import from_result, to_result
 from tests.unit.producer.test_maker import PLACE, Numbers, Stream, firsts, numbers
 
 

@@ -6,7 +6,8 @@ import pytest
 from rayfeed.batch import flatten
 from rayfeed.frame.codec import decode, encode
 from rayfeed.frame.schema import FrameSchema
-from rayfeed.producer.messages import SMALL_BYTES, Ended, Made, Raised, Run, Ticket, from_result, to_result
+from rayfeed.producer.messages import Ended, Made, Raised, Run, Ticket
+from rayfeed.producer.results import SMALL_BYTES, from_result, to_result
 from rayfeed.source.failure import Failure
 
 

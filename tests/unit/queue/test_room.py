@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from rayfeed.errors import BatchError, OptionError
-from rayfeed.queue.room import Held, check_batch, queue_bytes
+from rayfeed.queue.room import MOST_FRAMES, Held, check_batch, queue_bytes
 
 MB = 1_000_000
 
@@ -92,3 +92,12 @@ def test_frames_that_are_not_in_the_store_and_a_single_large_one_do_not_count():
     for _ in range(3):
         memory, references = frame()
         assert held.deliver(700_000, references) is None
+
+
+def test_frames_that_were_let_go_of_are_not_remembered():
+    held = Held(1_000_000 * MB)
+    for _ in range(10 * MOST_FRAMES):
+        memory, references = frame()
+        held.deliver(MB, references)
+        del memory
+    assert len(held._frames) <= MOST_FRAMES + 1

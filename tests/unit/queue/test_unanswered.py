@@ -7,7 +7,7 @@ import threading
 import pytest
 from ray.exceptions import LocalRayletDiedError, ObjectStoreFullError, OutOfDiskError, RayTaskError
 
-from rayfeed.errors import InternalError, ProducerDiedError, StoreFullError
+from rayfeed.errors import BatchError, InternalError, ProducerDiedError, StoreFullError
 from rayfeed.producer.failed_call import is_full, is_loss, is_own_node_lost
 from rayfeed.producer.home_pool import HomePool
 from rayfeed.producer.mailbox import Mailbox
@@ -49,7 +49,7 @@ class Crew(HomePool):
         # From another thread, as Ray does.
         threading.Thread(target=on_done, args=(0, answer, error)).start()
 
-    def on_down(self, event):
+    def on_down(self, event, making):
         self.downs.put(event)
         return False
 
@@ -131,6 +131,7 @@ def test_a_producer_that_cannot_answer_is_taken_for_lost(answer, told, open_stre
     ("error", "type_", "told"),
     [
         (LocalRayletDiedError(), ProducerDiedError, "Ray's process of this node (raylet) ended while a feed was open"),
+        (BatchError("names os.system"), BatchError, "names os.system"),
         (task_error(ValueError("no")), InternalError, "a producer's call failed by no fault of its process"),
     ],
 )

@@ -20,15 +20,31 @@ def numbers():
     yield from ()
 
 
-def made(source, steps=None, validation=None, *, epochs=5, **options):
+class Announced(Numbered):
+    def on_epoch_begin(self):
+        pass
+
+
+def made(source, steps=None, validation=None, *, epochs=5, validation_steps=None, validation_freq=1, **options):
     options = StreamOptions(**{"workers": 2, "use_multiprocessing": True} | options)
     total = epochs * steps if steps is not None else None
     stream = specify(
         source, name="generator", options=options, ships=True, max_passes=None if steps else epochs, max_batches=total
     )
     if validation is not None:
-        validation = specify(validation, name="validation_data", options=options, ships=True, single=True)
-    return Job("fit", stream, ProducerOptions(), steps=steps, epochs=epochs, validation=validation)
+        validation = specify(
+            validation, name="validation_data", options=options, ships=True, single=True, pass_cap=validation_steps
+        )
+    return Job(
+        "fit",
+        stream,
+        ProducerOptions(),
+        steps=steps,
+        epochs=epochs,
+        validation=validation,
+        validation_steps=validation_steps,
+        validation_freq=validation_freq,
+    )
 
 
 def label(epoch, step=0, *, stopped=False):
@@ -68,6 +84,35 @@ def test_validation_goes_on_with_its_own_position_and_root():
 
 
 @pytest.mark.parametrize(
+    ("source", "place", "position", "freq", "num_passes"),
+    [
+        (Numbered(3), label(2), Position(1, 3), 1, 5),  # two were, three are left
+        (Numbered(3), label(2, 4), Position(1, 3), 2, 3),  # the fourth epoch's is left
+        (Numbered(3), label(2, 4), Position(1, 3), [1, 2], 2),  # none
+        (Numbered(3), label(2), None, 1, 3),  # validation is new
+        (Announced(3), label(2), Position(2), 1, 5),  # there the end of the last pass was read
+        (Announced(3), label(2), None, 1, 3),
+    ],
+)
+def test_a_validations_passes_are_those_before_and_one_for_each_that_is_left(source, place, position, freq, num_passes):
+    job, again = (made(Numbered(10), validation=source, validation_freq=one) for one in (1, freq))
+    if position is None:
+        job = replace(job, validation=None)
+    assert left(job, place, Position(2, 4), position, again=again).validation.max_passes == num_passes
+
+
+@pytest.mark.parametrize(
+    ("position", "freq", "num_batches"), [(Position(0, 6), 1, 15), (Position(0, 6), 2, 9), (None, 1, 9)]
+)
+def test_a_validations_batches_are_those_before_and_the_steps_of_each_that_is_left(position, freq, num_batches):
+    job, again = (made(Numbered(10), validation=numbers, validation_steps=3, validation_freq=one) for one in (1, freq))
+    if position is None:
+        job = replace(job, validation=None)
+    rest = left(job, label(2), Position(2, 4), position, again=again)
+    assert (rest.validation.max_batches, rest.num_validations) == (num_batches, 3 if freq == 1 else 1)
+
+
+@pytest.mark.parametrize(
     ("place", "epochs", "first"),
     [
         (label(5), 5, 5),
@@ -102,6 +147,7 @@ def test_any_number_of_workers_goes_on_from_a_sequence_and_as_many_copies_of_a_g
     [
         ({"steps": 4}, "its steps_per_epoch is None; this call's is 4"),
         ({"seed": 5}, "its seed is None; this call's is 5"),
+        ({"validation_steps": 2}, "its validation_steps is None; this call's is 2"),
         ({"validation": Numbered(4)}, "its validation_data is the Sequence Numbered of 3 batches, in its order; this"),
     ],
 )
@@ -109,3 +155,9 @@ def test_a_checkpoint_of_other_arguments_is_refused_with_both(other, text):
     saved = SavedJob.of(made(Numbered(10), validation=Numbered(3)))
     with pytest.raises(OptionError, match=re.escape(f"there is of another training: {text}")):
         check_same(saved, made(Numbered(10), **{"validation": Numbered(3)} | other), where="there")
+
+
+def test_a_validation_that_is_new_may_have_any_number_of_steps():
+    for one, other in ((None, Numbered(3)), (Numbered(3), None)):
+        saved = SavedJob.of(made(Numbered(10), validation=one))
+        check_same(saved, made(Numbered(10), validation=other, validation_steps=2), where="there")
