@@ -1,4 +1,4 @@
-"""Faults as data (which point, which batch, how), and a Sequence whose producers meet them.
+"""Faults as data (who, at which point, with which batch, how), and a Sequence whose producers meet them.
 
     plan = [Fault("make", pass_index=1, index=7), Fault("load", pass_index=2, how="exit")]
     rayfeed.fit_generator(model, Faulty(sequence, plan, folder), workers=4, use_multiprocessing=True)
@@ -44,6 +44,8 @@ class Fault:
         index: With which batch; "load" has none.
         how: What happens to the producer.
         times: How many producers meet it; each further one finds it gone.
+        worker: Which producer meets it, by its number; None for whichever comes by. A replacement has the number of the
+            one that it replaces.
     """
 
     point: Point
@@ -51,6 +53,7 @@ class Fault:
     index: int = 0
     how: How = "kill"
     times: int = 1
+    worker: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (("point", self.point, get_args(Point)), ("how", self.how, get_args(How))):
@@ -107,11 +110,13 @@ class Faulty(Sequence):
         self._come_by("load", 0)
 
     def _come_by(self, point: Point, index: int) -> None:
-        if get_worker_info() is None:
+        info = get_worker_info()
+        if info is None:
             return
         here = (point, self._num_passes, index)
         for number, fault in enumerate(self._plan):
-            if (fault.point, fault.pass_index, fault.index) == here and self._is_left(number, fault):
+            is_here = (fault.point, fault.pass_index, fault.index) == here and fault.worker in (None, info.id)
+            if is_here and self._is_left(number, fault):
                 _strike(fault.how)
 
     def _is_left(self, number: int, fault: Fault) -> bool:

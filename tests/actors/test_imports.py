@@ -10,7 +10,9 @@ import rayfeed
 ROOMS = ("rayfeed.batch", "rayfeed.errors", "rayfeed.options", "rayfeed.stats", "rayfeed.source", "rayfeed.frame")
 """Rooms that a producer runs, whole; of its own it runs what is named in `PRODUCER`."""
 
-PRODUCER = {"actor", "compressor", "heap", "loading", "maker", "messages", "node_memory", "twins"}
+PRODUCER = {
+    *("actor", "answers", "compressor", "heap", "loading", "maker", "messages", "node_memory", "results", "twins"),
+}
 
 PACKAGES = {"rayfeed", "numpy", "pyarrow"}
 """What rayfeed brings into a producer. NumPy and Arrow are what batches are made of and travel in."""

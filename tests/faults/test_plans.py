@@ -44,6 +44,17 @@ def test_what_producers_meet_is_not_seen_in_what_is_delivered(plan, least, expec
     assert len(list(tmp_path.iterdir())) == met, "a fault did not strike"
 
 
+def test_a_fault_may_be_one_producers_alone(expected, tmp_path):
+    plan = [Fault("make", index=index, worker=1) for index in range(LENGTH)]
+    found, num_lost = ledger(Faulty(Ledger(LENGTH, 0.002), plan, tmp_path), 2, producers=MANY)
+    assert found == expected
+    assert 1 <= num_lost == len(list(tmp_path.iterdir())), "each that struck cost producer 1 one life"
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    plan = [Fault("make", index=index, worker=5) for index in range(LENGTH)]
+    assert ledger(Faulty(Ledger(LENGTH, 0.0), plan, stranger), 2, producers=MANY) == (expected, 0)
+
+
 def test_without_producers_nothing_strikes(tmp_path):
     plan = [Fault("load"), *(Fault("make", index=index) for index in range(LENGTH))]
     found, _ = ledger(Faulty(Ledger(LENGTH, 0.0), plan, tmp_path), 0)

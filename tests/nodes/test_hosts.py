@@ -120,6 +120,48 @@ def test_a_host_that_is_killed_costs_a_moment():
     assert found["longest_gap"] < 5
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("cluster_of_hosts")
+def test_a_host_that_is_drained_finishes_what_it_holds_and_its_producers_move():
+    drained = []
+
+    def drain(host):
+        drained.append(host)
+        hosts("exec", host, "ray", "drain-node", "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot")
+
+    found = read(drain)
+    start_again(*drained)
+    assert found["in_order"]
+    assert found["there before"] >= 1
+    assert found["there after"] == 0
+    assert found["lost"] == found["remade"] == 0
+    assert found["longest_gap"] < 5
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("cluster_of_hosts")
+def test_what_was_made_on_a_host_that_is_lost_and_never_came_is_made_again():
+    cut = []
+
+    def cut_off(host):
+        cut.append(host)
+        hosts("cut", host)
+
+    found = read(cut_off, does("kill"))  # what it made in between is on no other host
+    hosts("mend", *cut)
+    start_again(*cut)
+    assert found["in_order"]
+    assert found["there before"] >= 1
+    assert found["remade"] >= found["there before"]
+    assert found["longest_gap"] < 8
+
+
+def start_again(host):
+    """A host that was killed, or is about to end."""
+    run(SCRIPT, "kill", host)
+    hosts("start", host)
+
+
 ROUND_TRIP = """
 import socket, sys, time
 times = []
