@@ -1,7 +1,8 @@
 """Reads one pass on a host, and waits at named batches until it is told to go on; run by `test_hosts`.
 
 Each line it prints is JSON: at each stop the number of batches that were read and the hosts of the producers, at the
-end what was found. It goes on when it reads a line.
+end what was found. It goes on when it reads a line, or, where that says so, when no producer is left on the first of
+the others' hosts.
 """
 
 import json
@@ -14,10 +15,21 @@ import rayfeed
 from tests.nodes.scenes import LENGTH, SIZE, WORKERS, Slow
 from tests.sources import number_of
 
+MOVED_S = 30.0
+
 
 def tell(**found):
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
+
+
+def wait_until_moved(feed, address):
+    """Return when no producer is on this host any more, and all are there."""
+    deadline = time.monotonic() + MOVED_S
+    while address in (nodes := [process.node for process in feed.processes()]) or len(nodes) < WORKERS:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the producers are on {nodes}")
+        time.sleep(0.05)  # polls what another thread is told
 
 
 def main(*stops):
@@ -30,8 +42,10 @@ def main(*stops):
             gaps.append(time.perf_counter() - asked)
             numbers.append(number_of(batch))
             if len(numbers) in stops:
-                tell(read=len(numbers), hosts=sorted(process.node for process in feed.processes()))
-                sys.stdin.readline()
+                before = sorted(process.node for process in feed.processes())
+                tell(read=len(numbers), hosts=before)
+                if "when they have moved" in sys.stdin.readline():
+                    wait_until_moved(feed, min(set(before) - {ray.util.get_node_ip_address()}))
             asked = time.perf_counter()
         stats = feed.stats()
         tell(
