@@ -17,6 +17,7 @@ import ray
 from ray.exceptions import RayError
 
 from rayfeed.producer.compressor import Compressor
+from rayfeed.producer.failed_call import is_full
 from rayfeed.producer.heap import keep_freed_memory
 from rayfeed.producer.loading import NotFetchedError, received
 from rayfeed.producer.maker import Maker
@@ -156,4 +157,4 @@ def _fetch(ref: Any) -> Any:
     try:
         return ray.get(ref)
     except RayError as error:
-        raise NotFetchedError(f"{type(error).__name__}: {error}") from error
+        raise NotFetchedError(f"{type(error).__name__}: {error}", is_full=is_full(error)) from error

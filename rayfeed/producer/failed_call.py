@@ -21,6 +21,10 @@ class HangError(TimeoutError):
     """A producer has not answered for so long that it is taken for lost. Not a batch that is merely slow."""
 
 
+class UnansweredError(RuntimeError):
+    """A producer lives, and cannot answer a ticket. Not a death: what it made is not the reason."""
+
+
 def advice(error: BaseException | None) -> str:
     """What to do about a producer that was lost, by how the loss was noticed."""
     if isinstance(error, HangError):
@@ -28,6 +32,8 @@ def advice(error: BaseException | None) -> str:
             "It was ended for that. See what its source waits for, or raise ProducerOptions.batch_timeout_s: ten times "
             "that is how long one batch may take."
         )
+    if isinstance(error, UnansweredError):
+        return "Its node or its connection may be the reason: see Ray's logs there."
     return (
         "A process that dies without a Python error was often killed for its memory: raise ProducerOptions.memory or "
         "use smaller batches."

@@ -11,7 +11,15 @@ from rayfeed.source.packed import Packed
 
 
 class NotFetchedError(Exception):
-    """What a source consists of could not be had from the object store. Not an error of the source's."""
+    """What a source consists of could not be had from the object store. Not an error of the source's.
+
+    Attributes:
+        is_full: Whether there was no room for it.
+    """
+
+    def __init__(self, reason: str, *, is_full: bool = False) -> None:
+        super().__init__(reason)
+        self.is_full = is_full
 
 
 def received(payload: Payload, fetch: Callable[[Any], Any]) -> Packed:

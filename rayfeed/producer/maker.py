@@ -178,7 +178,7 @@ class Maker:
                 done.begun = time.perf_counter()
                 self._make_batches(done, done.opened, key, place, answers)
             except NotFetchedError as error:
-                return NotFetched(str(error))
+                return NotFetched(str(error), error.is_full)
             except BaseException as error:  # noqa: BLE001 - user code may raise anything
                 done.event = Failure.of(error, str(done.where))
                 if done.opened is not None:

@@ -1,6 +1,7 @@
 """What crosses between the feed and its producers. Nothing else does.
 
-The feed sends a `Ticket`; the producer answers with exactly one of `Made`, `Ended`, `Raised`. These carry a `Run`: the
+The feed sends a `Ticket`; the producer answers with exactly one of `Made`, `Ended`, `Raised`, or with why it does not
+(`Unanswered`). The first three carry a `Run`: the
 batches that were made before the answer's event, which are delivered first, so that an error or an end comes at the
 same place in the stream as in a plain loop.
 
@@ -168,9 +169,11 @@ class NotFetched:
 
     Attributes:
         reason: What Ray said.
+        is_full: Whether there was no room for it.
     """
 
     reason: str
+    is_full: bool = False
 
 
 Unanswered = OutOfTurn | Forgotten | NotFetched

@@ -194,8 +194,8 @@ class Patience:
         return (
             f"rayfeed: {who} not started after {waited_s:.0f} s: claimed is {self._claim}, and the cluster has "
             f"{describe_free(self._claim)} free.\n"
-            f"  Where that is too little it waits for {others}; in {self._options} lower the claim, or start_timeout_s "
-            f"(now {self._timeout_s:g}), after which it is an error."
+            f"  Where that is too little it waits for {others}; in {self._options} lower the claim (num_cpus=0: no "
+            f"CPU), or start_timeout_s (now {self._timeout_s:g}), after which it is an error."
         )
 
     def at_end(self, who: str, waited_s: float, claims: str, lower: str) -> PlacementError:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from rayfeed.errors import BatchError, InternalError
 from rayfeed.frame.codec import decode
 from rayfeed.producer.messages import Ended, Made, Raised
+from rayfeed.queue.asking import Asking
 from rayfeed.queue.deliveries import StreamFailed
 from rayfeed.queue.events import Answered, NextPass
+from rayfeed.queue.fullness import Fullness
 from rayfeed.queue.sequence_window import SequenceWindow
-from rayfeed.queue.stream import StreamState
+from rayfeed.queue.stream import Notice, StreamState
 from rayfeed.source.failure import Failure
 
 
@@ -52,6 +54,28 @@ def take(state: StreamState, event: Answered, describe: Callable[[int], str]) ->
     )
     if first:
         state.note(event.ticket, run)
+
+
+def no_room(
+    state: StreamState,
+    event: Answered,
+    reason: str,
+    describe: Callable[[int], str],
+    fullness: Fullness,
+    asking: Asking,
+) -> None:
+    """A call ended for want of room, in the object store and on disk: its ticket is sent again after a pause.
+
+    Raises:
+        StoreFullError: That has lasted too long.
+    """
+    if not state.window.holds(event.worker, event.ticket):  # lost meanwhile, and given to another
+        return
+    text = fullness.had_none(event.ticket, describe(event.worker), reason)
+    if text is not None:
+        state.out.put(Notice(text))
+    asking.broke(event.worker, event.stream, event.ticket)
+    asking.pause(event.worker)
 
 
 def take_hooks(state: StreamState, result: NextPass | Failure) -> None:

@@ -1,4 +1,4 @@
-"""Tickets that are out, and those of generators that are asked for again because the connection broke.
+"""Tickets that are out, and those that are asked for again: their connection broke, or there was no room for an answer.
 
 A call whose connection breaks may have been carried out or not. A Sequence's batches are made again elsewhere, as if
 the producer were lost. A generator's cannot be, and its producer mostly lives: it keeps its newest answers, so it is
@@ -37,7 +37,7 @@ class Asking:
         self._out[worker] -= 1
 
     def broke(self, worker: int, stream: int, ticket: Ticket) -> None:
-        """A generator's ticket came back because the connection broke."""
+        """A ticket came back unanswered: a generator's whose connection broke, or any that had no room."""
         self._broken.setdefault(worker, []).append((stream, ticket))
 
     def pause(self, worker: int) -> None:

@@ -21,7 +21,7 @@ from rayfeed.errors import InternalError, RayfeedError
 from rayfeed.producer.crew import Crew, CrewEvent, Down, Stands, Up
 from rayfeed.producer.failed_call import is_cut, is_full, is_loss
 from rayfeed.producer.messages import Answer, Forgotten, NotFetched, OutOfTurn, SourceRecord, Ticket
-from rayfeed.queue.answering import take, take_hooks
+from rayfeed.queue.answering import no_room, take, take_hooks
 from rayfeed.queue.asking import Asking
 from rayfeed.queue.canonical import send_source
 from rayfeed.queue.deliveries import StreamFailed
@@ -38,7 +38,7 @@ from rayfeed.queue.events import (
 from rayfeed.queue.fullness import Fullness
 from rayfeed.queue.losses import blameless, disconnected, lose, making, unanswered
 from rayfeed.queue.sequence_window import SequenceWindow
-from rayfeed.queue.stream import Notice, StreamState
+from rayfeed.queue.stream import StreamState
 from rayfeed.queue.watch import Watch
 from rayfeed.queue.window import Window
 from rayfeed.source.packed import Packed
@@ -206,6 +206,7 @@ class Conductor:
     def _tell_settled(self) -> None:
         if self._settling and not self._streams and self._asking.is_idle:
             self._pool.renew()
+            self._fullness = Fullness()
             while self._settling:
                 self._settling.pop().set()
 
@@ -272,6 +273,8 @@ class Conductor:
                 self._on_failed_call(state, event, event.error)
             case OutOfTurn():
                 self._asking.broke(event.worker, event.stream, event.ticket)
+            case NotFetched(reason, is_full=True):
+                no_room(state, event, reason, self._pool.describe, self._fullness, self._asking)
             case Forgotten() | NotFetched() as answer:
                 self._on_down(Down(event.worker, event.life, unanswered(answer, event.ticket)))
             case _:
@@ -287,11 +290,8 @@ class Conductor:
 
     def _on_failed_call(self, state: StreamState, event: Answered, error: BaseException) -> None:
         if is_full(error):
-            text = self._fullness.had_none(event.ticket, self._pool.describe(event.worker), error)
-            if text is not None:
-                state.out.put(Notice(text))
-            self._asking.broke(event.worker, event.stream, event.ticket)
-            self._asking.pause(event.worker)
+            reason = f"{type(error).__name__}: {error}"
+            no_room(state, event, reason, self._pool.describe, self._fullness, self._asking)
             return
         if not is_loss(error):
             raise blameless(error) from error

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from rayfeed.errors import StoreFullError
 from rayfeed.producer.messages import Ticket
 
-LASTS_S = 60.0
-"""How long there may be no room at all. Ray itself waits for seconds before it says so."""
+LASTS_S, LEAST_TRIES = 60.0, 5
+"""How long, and how often in a row, there may be no room at all. Ray itself waits for seconds before it says so."""
 
 TO_DO = (
     "Free what other jobs hold in Ray's object store, or disk space where Ray keeps its session (/tmp/ray), lower "
@@ -31,19 +31,20 @@ class Fullness:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since: float | None = None
+        self._tries = 0
         self._told = False
 
     def had_room(self) -> None:
         """An answer came."""
-        self._since = None
+        self._since, self._tries = None, 0
 
-    def had_none(self, ticket: Ticket, described: str, error: BaseException) -> str | None:
+    def had_none(self, ticket: Ticket, described: str, reason: str) -> str | None:
         """An answer had no room.
 
         Args:
             ticket: What it answers.
             described: Who made it.
-            error: What Ray said.
+            reason: What Ray said.
 
         Returns:
             What the consumer is to be told, once.
@@ -53,14 +54,15 @@ class Fullness:
         """
         now = self._clock()
         self._since = self._since if self._since is not None else now
-        text = f"there is no room for {ticket} of {described}: {type(error).__name__}: {_first_line(error)}"
-        if now - self._since >= LASTS_S:
-            raise StoreFullError(f"{text}\n  For {now - self._since:.0f} s no batch had room. {TO_DO}") from error
+        self._tries += 1
+        text = f"there is no room for {ticket} of {described}: {_first_line(reason)}"
+        if now - self._since >= LASTS_S and self._tries >= LEAST_TRIES:
+            raise StoreFullError(f"{text}\n  For {now - self._since:.0f} s no batch had room. {TO_DO}")
         if self._told:
             return None
         self._told = True
         return f"{text}\n  It is asked for again until there is room, for {LASTS_S:.0f} s at most. {TO_DO}"
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "")
+def _first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rayfeed.errors import BatchError, InternalError, ProducerDiedError, RayfeedError
-from rayfeed.producer.failed_call import advice, is_cut, is_own_node_lost
+from rayfeed.producer.failed_call import UnansweredError, advice, is_cut, is_own_node_lost
 from rayfeed.producer.messages import Forgotten, NotFetched, Ticket
 from rayfeed.queue.lane_window import LaneWindow
 from rayfeed.queue.stream import Notice, StreamState
@@ -38,7 +38,7 @@ def lose(
             return failure
     elif gone is not None and error is not None and not window.over:
         state.out.put(Notice(f"{description} was lost, and {state.record.name} goes on without it. {gone}."))
-    window.worker_lost(worker, died=not is_cut(error))
+    window.worker_lost(worker, died=not (is_cut(error) or isinstance(error, UnansweredError)))
     while (ticket := window.deadly()) is not None:
         window.answered(worker, ticket, payload=None, num_batches=0, failure=_deadly(state, ticket, description, error))
     return None
@@ -107,11 +107,11 @@ def making(states: Iterable[StreamState], worker: int) -> str:
     return ", ".join(f"{ticket} of {state.record.name}" for state in states for ticket in state.window.making(worker))
 
 
-def unanswered(answer: Forgotten | NotFetched, ticket: Ticket) -> RayfeedError:
+def unanswered(answer: Forgotten | NotFetched, ticket: Ticket) -> UnansweredError:
     """Why a producer that lives is taken for lost."""
     if isinstance(answer, NotFetched):
-        return ProducerDiedError(f"it could not get what makes {ticket} from the object store: {answer.reason}")
-    return ProducerDiedError(f"its answer for {ticket} was lost on its way, and cannot be given again")
+        return UnansweredError(f"it could not get what makes {ticket} from the object store: {answer.reason}")
+    return UnansweredError(f"its answer for {ticket} was lost on its way, and cannot be given again")
 
 
 def blameless(error: BaseException) -> RayfeedError:

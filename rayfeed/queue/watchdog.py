@@ -112,7 +112,9 @@ class Watchdog:
             if waited_s >= HANGS * self._timeout_s:
                 found.hanging[worker] = waited_s
             state = window.issued.get(number)
-            if state is None or state.done:  # made elsewhere meanwhile
+            if state is None or state.done:  # made elsewhere meanwhile; what waits behind it waits on
+                if waited_s >= self._patience_s(window, 1):
+                    self._suspect_all(window, worker)
                 continue
             ticket = state.ticket
             if len(ticket.indices) > 1 and waited_s >= min(LEAST_S, self._timeout_s / 2):
@@ -122,13 +124,17 @@ class Watchdog:
             if waited_s >= self._tell_at_s[key]:
                 self._tell_at_s[key] = 2 * waited_s
                 found.slow.append(Slow(worker, ticket, waited_s))
-            if waited_s >= self._patience_s(window, ticket) * 2 ** (len(state.holders) - 1):
-                for held in window.held[worker]:
-                    window.suspect(*held)
+            if waited_s >= self._patience_s(window, len(ticket.indices)) * 2 ** (len(state.holders) - 1):
+                self._suspect_all(window, worker)
         return found
 
-    def _patience_s(self, window: Window, ticket: Ticket) -> float:
+    @staticmethod
+    def _suspect_all(window: Window, worker: int) -> None:
+        for held in window.held[worker]:
+            window.suspect(*held)
+
+    def _patience_s(self, window: Window, num_batches: int) -> float:
         usual_s = window.sizer.usual_s()
         if usual_s is None:  # this may be a source that takes long to open
             return self._timeout_s
-        return min(self._timeout_s, max(LEAST_S, PATIENCE * usual_s * len(ticket.indices)))
+        return min(self._timeout_s, max(LEAST_S, PATIENCE * usual_s * num_batches))

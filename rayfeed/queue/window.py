@@ -117,7 +117,7 @@ class Window(ABC):
         self.alone.let_go(worker)
         slots = self.workers.pop(worker, 0)
         orphans: list[Ticket] = []
-        for place, (number, _) in enumerate(self.held.pop(worker, {})):
+        for place, (number, attempt) in enumerate(self.held.pop(worker, {})):
             state = self.issued.get(number)
             if state is None or state.done:
                 continue
@@ -130,7 +130,13 @@ class Window(ABC):
                 parts = self._parts(state) if is_reason and len(state.ticket.indices) > 1 else [state.ticket]
                 self.lost.update(part.number for part in parts)
                 orphans += parts
+            elif attempt == state.ticket.attempt:  # who is left was suspected before
+                self.suspect(number, attempt)
         return orphans
+
+    def holds(self, worker: int, ticket: Ticket) -> bool:
+        """Whether a worker, in its present life, still owes this attempt."""
+        return (ticket.number, ticket.attempt) in self.held.get(worker, {})
 
     def making(self, worker: int) -> list[Ticket]:
         """The tickets that a worker makes now: those that it was given first."""

@@ -9,19 +9,13 @@ from __future__ import annotations
 import functools
 import random
 import secrets
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 from rayfeed.source.framework_seeds import frameworks_seeded, seed_frameworks
-
-UNDISTURBED_S = 10.0
-"""How long is waited for user code that runs seeded in another thread, before what it draws from is looked at all the
-same: a hook may hang."""
-
-_seeding = threading.RLock()  # held while this process' global streams are not its own
+from rayfeed.source.own_streams import own_streams
 
 ORDER, WORKER, BATCH, RNG, LANE_RNG = range(5)
 """The purposes seeds are drawn for: the first word after the root, so that no two purposes share a stream."""
@@ -76,27 +70,14 @@ def seeded(root: int, pass_index: int, index: int, *, beside: bool = False) -> I
         beside: Whether other code of this process runs at the same time, which may train: what that draws from all the
             time, torch's stream, is left alone then. `random` and `numpy.random` are seeded for both.
     """
-    with _seeding:
-        python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the stream to seed
-        words = _batch_words(root, pass_index, index)
-        _seed_globals(words)
-        try:
-            with frameworks_seeded(words, with_torch=not beside):
-                yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)  # noqa: NPY002 - as above
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Here the global streams are the process' own: no thread of it runs `seeded`, unless that hangs."""
-    is_held = _seeding.acquire(timeout=UNDISTURBED_S)
+    words = _batch_words(root, pass_index, index)
+    before = own_streams.enter()
     try:
-        yield
+        _seed_globals(words)
+        with frameworks_seeded(words, with_torch=not beside):
+            yield
     finally:
-        if is_held:
-            _seeding.release()
+        own_streams.leave(before)
 
 
 def _batch_words(root: int, pass_index: int, index: int) -> np.ndarray:

@@ -130,7 +130,8 @@ def _fit(
         if testing is not None:
             stack.enter_context(contextlib.closing(testing))
             stack.enter_context(_own_errors(testing))
-            testing.slices.catch_up()
+            if job.num_validations:  # of a training that is resumed none may be left
+                testing.slices.catch_up()
         history = model.fit(
             adapter,
             epochs=job.epochs,

@@ -8,7 +8,6 @@ state of the GPU's. With the others a layer's own seeds (dropout) are variables 
 from __future__ import annotations
 
 import importlib
-import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
 from keras.src.utils.rng_utils import get_random_seed
 
-from rayfeed.source.seeding import undisturbed
+from rayfeed.source.own_streams import own_streams
 
 
 @dataclass(frozen=True)
@@ -44,32 +43,30 @@ class RandomState:
 
 def random_state() -> RandomState:
     """The states of this process, and not those of a hook that runs seeded beside training."""
-    with undisturbed():
-        generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
-        return RandomState(
-            seed=get_random_seed(),
-            python=random.getstate(),
-            legacy=np.random.get_state(),  # noqa: NPY002 - the one that users seed
-            keras=np.array(keras.ops.convert_to_numpy(generator.state)) if generator is not None else None,
-            torch=np.array(_torch().get_rng_state()) if keras.backend.backend() == "torch" else None,
-            cuda=_cuda_states() if keras.backend.backend() == "torch" else (),
-        )
+    generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
+    python, legacy = own_streams.get()
+    return RandomState(
+        seed=get_random_seed(),
+        python=python,
+        legacy=legacy,
+        keras=np.array(keras.ops.convert_to_numpy(generator.state)) if generator is not None else None,
+        torch=np.array(_torch().get_rng_state()) if keras.backend.backend() == "torch" else None,
+        cuda=_cuda_states() if keras.backend.backend() == "torch" else (),
+    )
 
 
 def set_random_state(state: RandomState) -> None:
     """Take states on. The framework's global seed is set only where it is another: that resets its operations."""
-    with undisturbed():
-        if state.seed is not None and state.seed != get_random_seed():
-            keras.utils.set_random_seed(state.seed)
-        if state.keras is not None:
-            global_seed_generator().state.assign(state.keras)
-        if state.torch is not None:
-            _torch().set_rng_state(_torch().tensor(state.torch))
-        if state.cuda and _torch().cuda.is_available():  # the caller may have other GPUs than the trainer, or none
-            for device, one in zip(range(_torch().cuda.device_count()), state.cuda, strict=False):
-                _torch().cuda.set_rng_state(_torch().tensor(one), device)
-        random.setstate(state.python)
-        np.random.set_state(state.legacy)  # noqa: NPY002 - as above
+    if state.seed is not None and state.seed != get_random_seed():
+        keras.utils.set_random_seed(state.seed)
+    if state.keras is not None:
+        global_seed_generator().state.assign(state.keras)
+    if state.torch is not None:
+        _torch().set_rng_state(_torch().tensor(state.torch))
+    if state.cuda and _torch().cuda.is_available():  # the caller may have other GPUs than the trainer, or none
+        for device, one in zip(range(_torch().cuda.device_count()), state.cuda, strict=False):
+            _torch().cuda.set_rng_state(_torch().tensor(one), device)
+    own_streams.set((state.python, state.legacy))
 
 
 def _cuda_states() -> tuple[np.ndarray, ...]:

@@ -11,7 +11,19 @@ ROOMS = ("rayfeed.batch", "rayfeed.errors", "rayfeed.options", "rayfeed.stats", 
 """Rooms that a producer runs, whole; of its own it runs what is named in `PRODUCER`."""
 
 PRODUCER = {
-    *("actor", "answers", "compressor", "heap", "loading", "maker", "messages", "node_memory", "results", "twins"),
+    *(
+        "actor",
+        "answers",
+        "compressor",
+        "failed_call",
+        "heap",
+        "loading",
+        "maker",
+        "messages",
+        "node_memory",
+        "results",
+        "twins",
+    ),
 }
 
 PACKAGES = {"rayfeed", "numpy", "pyarrow"}

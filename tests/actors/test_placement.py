@@ -162,7 +162,10 @@ def test_who_waits_for_producers_is_told_how_many_and_what_is_free(all_cpus_take
     assert str(told[0].message).startswith("rayfeed: 2 of 2 producers have not started after 1 s: ")
     text = str(told[0].message)
     assert f"claimed is 1 CPU, and the cluster has 0 of {NUM_CPUS} CPU free" in text
-    assert "it waits for other jobs; in ProducerOptions lower the claim, or start_timeout_s (now 2.5)" in text
+    assert (
+        "it waits for other jobs; in ProducerOptions lower the claim (num_cpus=0: no CPU), or start_timeout_s (now 2.5)"
+        in text
+    )
 
 
 def test_a_module_that_a_node_has_not_is_named_with_node_and_way_out(tmp_path, monkeypatch):

@@ -31,6 +31,6 @@ def test_it_says_who_waits_for_what_and_how_long_it_may(grows):
     for_whom = "other jobs, or the autoscaler's nodes" if grows else "other jobs"
     assert text == (
         "rayfeed: the trainer has not started after 17 s: claimed is 1 GPU, and the cluster has 0 of 4 1 GPU free.\n"
-        f"  Where that is too little it waits for {for_whom}; in TrainerOptions lower the claim, or start_timeout_s "
-        "(now 300), after which it is an error."
+        f"  Where that is too little it waits for {for_whom}; in TrainerOptions lower the claim (num_cpus=0: no CPU), "
+        "or start_timeout_s (now 300), after which it is an error."
     )

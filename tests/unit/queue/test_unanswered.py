@@ -15,7 +15,7 @@ from rayfeed.producer.messages import Ended, Forgotten, NotFetched, Run, SourceR
 from rayfeed.queue.bound import Bound
 from rayfeed.queue.conductor import Conductor
 from rayfeed.queue.deliveries import StreamEnded
-from rayfeed.queue.fullness import LASTS_S, Fullness
+from rayfeed.queue.fullness import LASTS_S, LEAST_TRIES, Fullness
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
 from rayfeed.queue.stream import ProducedStream
 from rayfeed.source.stream import SourceInfo
@@ -79,11 +79,15 @@ def task_error(cause):
 
 def test_a_ticket_whose_answer_had_no_room_is_sent_again_after_a_pause_and_told_once(open_stream):
     stream, conductor = open_stream(
-        OutOfDiskError("disk full\nmore"), ObjectStoreFullError("full"), task_error(OutOfDiskError("there")), END
+        OutOfDiskError("disk full\nmore"),
+        ObjectStoreFullError("full"),
+        task_error(OutOfDiskError("there")),
+        NotFetched("ObjectStoreFullError: full", is_full=True),
+        END,
     )
     with pytest.warns(UserWarning, match="there is no room for") as told:
         assert isinstance(stream.next_item(), StreamEnded)
-    assert conductor.crew.submitted == [conductor.crew.submitted[0]] * 4
+    assert conductor.crew.submitted == [conductor.crew.submitted[0]] * 5
     (text,) = [str(one.message) for one in told]
     assert text.startswith(
         "there is no room for batch 0 of pass 0 of a thread of the caller's process: OutOfDiskError: "
@@ -96,7 +100,7 @@ def test_a_ticket_whose_answer_had_no_room_is_sent_again_after_a_pause_and_told_
 def test_no_room_for_a_minute_is_an_error_and_a_batch_that_came_ends_the_count():
     now = 0.0
     fullness = Fullness(lambda: now)
-    error = OutOfDiskError("disk full")
+    error = "OutOfDiskError: disk full\nmore"
     assert fullness.had_none(TICKET, "producer 1", error) is not None
     now = LASTS_S - 1
     assert fullness.had_none(TICKET, "producer 1", error) is None
@@ -104,6 +108,8 @@ def test_no_room_for_a_minute_is_an_error_and_a_batch_that_came_ends_the_count()
     now = LASTS_S + 1
     assert fullness.had_none(TICKET, "producer 1", error) is None
     now = 2 * LASTS_S + 1
+    for _ in range(LEAST_TRIES - 2):
+        assert fullness.had_none(TICKET, "producer 1", error) is None, "a batch may take longer to make than that"
     with pytest.raises(StoreFullError) as caught:
         fullness.had_none(TICKET, "producer 1", error)
     assert re.match(
@@ -111,7 +117,6 @@ def test_no_room_for_a_minute_is_an_error_and_a_batch_that_came_ends_the_count()
         r"  For 60 s no batch had room\. Free",
         str(caught.value),
     )
-    assert caught.value.__cause__ is error
 
 
 @pytest.mark.parametrize(

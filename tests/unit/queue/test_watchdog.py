@@ -1,5 +1,7 @@
 """Tickets that take too long: when they are made elsewhere, told, and when their producer is taken for lost."""
 
+from dataclasses import replace
+
 import pytest
 
 from rayfeed.producer.messages import At
@@ -7,6 +9,7 @@ from rayfeed.queue.bound import Bound
 from rayfeed.queue.lane_window import LanePlan, LaneWindow
 from rayfeed.queue.sequence_window import SequencePlan, SequenceWindow
 from rayfeed.queue.watchdog import HANGS, LEAST_S, Watchdog
+from rayfeed.queue.window import Issued
 from tests.unit.queue.invariants import check
 
 TIMEOUT_S = 12.0
@@ -195,3 +198,20 @@ def test_each_further_worker_that_takes_as_long_is_given_twice_the_time():
         asked += [(now, worker) for worker, _ in window.issue()]
     # The first answer is still to come, so that the timeout is what counts; each is first seen a look later.
     assert asked == [(12, 1), (12 + 1 + 24, 2), (12 + 1 + 24 + 1 + 48, 3)]
+
+
+def test_what_waits_behind_a_ticket_that_was_made_elsewhere_is_made_elsewhere_too():
+    window, watchdog = opened(1, 1), Watchdog(TIMEOUT_S)
+    (_, stuck), *others = window.issue()
+    watchdog.look(window, 0.0)
+    for worker, ticket in others:
+        if worker == 1:
+            answer(window, worker, ticket, seconds=0.01)
+    watchdog.look(window, LEAST_S)
+    again = [(worker, ticket) for worker, ticket in window.issue() if ticket.number == stuck.number]
+    answer(window, *again[0])
+    behind = [ticket.number for ticket in (held for _, held in window.issue())]
+    window.held[0][900, 0] = None  # the one that hangs is given more
+    window.issued[900] = Issued(replace(stuck, number=900), holders={0})
+    watchdog.look(window, LEAST_S + 1)
+    assert 900 in window.suspected, behind

@@ -156,3 +156,40 @@ def test_what_may_never_be_answered_goes_to_another_node_first_and_on_until_one_
         check(window)
     assert asked == [0, 3, 1, 2]
     assert window.answered(2, ticket, payload=None, num_batches=1)
+
+
+def test_what_was_made_twice_goes_to_a_third_when_the_second_is_lost_and_the_first_does_not_answer():
+    window = SequenceWindow(stream=0, bound=Bound(1), plan=SequencePlan(1, max_passes=1))
+    for worker in range(3):
+        window.worker_ready(worker, 1)
+    ((_, ticket),) = window.issue()
+    window.suspect(ticket.number, ticket.attempt)
+    ((second, _),) = window.issue()
+    assert window.worker_lost(second) == []
+    assert [worker for worker, _ in window.issue()] == [3 - second]
+    check(window)
+
+
+def test_the_first_ones_loss_asks_nobody_else_while_the_second_is_at_it():
+    window = SequenceWindow(stream=0, bound=Bound(1), plan=SequencePlan(1, max_passes=1))
+    for worker in range(3):
+        window.worker_ready(worker, 1)
+    ((first, ticket),) = window.issue()
+    window.suspect(ticket.number, ticket.attempt)
+    assert len(list(window.issue())) == 1
+    assert window.worker_lost(first) == []
+    assert list(window.issue()) == []
+    check(window)
+
+
+def test_a_worker_holds_what_it_was_given_in_its_present_life():
+    window = SequenceWindow(stream=0, bound=Bound(1), plan=SequencePlan(1, max_passes=1))
+    window.worker_ready(0, 1)
+    ((_, ticket),) = window.issue()
+    assert window.holds(0, ticket)
+    window.worker_lost(0)
+    assert not window.holds(0, ticket)
+    window.worker_ready(0, 1)
+    ((_, again),) = window.issue()
+    assert window.holds(0, again)
+    assert not window.holds(0, ticket)

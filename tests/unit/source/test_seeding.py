@@ -1,12 +1,10 @@
 """Random choices follow from the seed alone."""
 
 import random
-import threading
 
 import numpy as np
 import pytest
 
-from rayfeed.source import seeding
 from rayfeed.source.seeding import (
     batch_rng,
     lane_rng,
@@ -14,7 +12,6 @@ from rayfeed.source.seeding import (
     root_seed,
     seed_batch,
     seeded,
-    undisturbed,
     worker_seed,
 )
 
@@ -94,52 +91,3 @@ def test_random_numbers_of_a_batch_follow_from_root_pass_and_index_and_of_a_lane
     found = [batch_rng(root, p, i) for root in (1, 2) for p in (0, 1) for i in (0, 1)]
     found += [lane_rng(root, lane) for root in (1, 2) for lane in (0, 1)]
     assert len({np.random.default_rng(seeds).random() for seeds in found}) == len(found) == 12
-
-
-def test_who_wants_the_process_own_streams_waits_for_user_code_that_runs_seeded_in_another_thread():
-    random.seed(1)
-    own = random.getstate()
-    inside, gate = threading.Event(), threading.Event()
-
-    def run_seeded():
-        with seeded(3, 1, 4, beside=True):
-            inside.set()
-            assert gate.wait(20)
-
-    thread = threading.Thread(target=run_seeded)
-    thread.start()
-    assert inside.wait(20)
-    found = []
-
-    def look():
-        with undisturbed():
-            found.append(random.getstate())
-
-    waiter = threading.Thread(target=look)
-    waiter.start()
-    waiter.join(0.05)
-    assert found == []
-    gate.set()
-    for one in (thread, waiter):
-        one.join(20)
-    assert found == [own]
-
-
-def test_a_hook_that_hangs_is_not_waited_for_without_end(monkeypatch):
-    monkeypatch.setattr(seeding, "UNDISTURBED_S", 0.01)
-    inside, gate = threading.Event(), threading.Event()
-
-    def hang():
-        with seeded(3, 1, 4):
-            inside.set()
-            assert gate.wait(20)
-
-    thread = threading.Thread(target=hang)
-    thread.start()
-    assert inside.wait(20)
-    with undisturbed():
-        assert thread.is_alive()
-    gate.set()
-    thread.join(20)
-    with seeded(3, 1, 4):
-        pass
