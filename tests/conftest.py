@@ -24,6 +24,10 @@ MARKS_BYTES = 64
 """What may stay in the store: Ray marks an object that is freed while a producer fetches it by one of 2 bytes of its
 own, which it keeps. The smallest frame has some hundreds."""
 
+WITH_REPLIES_BYTES = 1000
+"""What calls give comes with their replies, if it is small, and is in no store: that a trainer is up has 196 bytes,
+which its caller keeps. Frames in the store are larger."""
+
 MOST_ORPHANS = 2
 """Tests of a session after which Ray may keep an object that no process refers to."""
 
@@ -155,7 +159,7 @@ def bytes_held():
     """Bytes in this node's object store to which some process refers: this one, a producer, a trainer."""
     workers = node_stats(include_memory_info=True).core_workers_stats
     sizes = {found.object_id: found.object_size for worker in workers for found in worker.object_refs}
-    return sum(size for size in sizes.values() if size > 0)  # -1 of one that is not there
+    return sum(size for size in sizes.values() if size >= WITH_REPLIES_BYTES)  # -1 of one that is not there
 
 
 def node_stats(**arguments):
