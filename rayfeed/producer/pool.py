@@ -171,7 +171,6 @@ class Pool:
             return False
         if isinstance(event.error, RuntimeEnvSetupError) and not self.working():
             raise no_environment(event.error, what=str(member), options="ProducerOptions") from event.error
-        self.num_lost += 1
         ray.kill(member.actor)  # a producer that is cut off, or whose answer is lost, may live: it must not go on
         described, now = str(member), time.monotonic()
         if isinstance(event.error, ActorDiedError):
@@ -180,14 +179,16 @@ class Pool:
         if member.due is None:
             member.due = member.restarts.again()
             member.let_go(State.GONE)
-            if all(other.state in (State.GONE, State.DORMANT) for other in self._members):
-                raise ProducerDiedError(
-                    f"{described} died{making and f' while making {making}'}, and it was the last one: {event.error}\n"
-                    f"  Not replaced: {member.restarts}.\n  {advice(event.error)}"
-                ) from event.error
-            return True
-        self._await_life(member, now)
-        self._launch_due(now)
+        else:
+            self._await_life(member, now)
+        self.num_lost += 1  # now that other threads no longer see it among those that work
+        if member.state is State.WAITING:
+            self._launch_due(now)
+        elif all(other.state in (State.GONE, State.DORMANT) for other in self._members):
+            raise ProducerDiedError(
+                f"{described} died{making and f' while making {making}'}, and it was the last one: {event.error}\n"
+                f"  Not replaced: {member.restarts}.\n  {advice(event.error)}"
+            ) from event.error
         return True
 
     def is_worth_asking(self, event: Down) -> bool:
