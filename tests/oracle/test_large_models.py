@@ -148,6 +148,15 @@ class InterruptedOnce:
         return result
 
 
+@pytest.fixture
+def hears_ctrl_c():
+    """A shell's background jobs, as this process may be one, ignore Ctrl-C unless told otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_while_the_model_comes_home_leaves_it_whole_with_what_was_trained(monkeypatch, tmp_path):
     moves = Moves(tmp_path / "pid")
     model = large_model()
@@ -159,6 +168,7 @@ def test_ctrl_c_while_the_model_comes_home_leaves_it_whole_with_what_was_trained
     assert all((weight == 1).all() for weight in model.get_weights())
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_while_the_model_is_written_leaves_it_whole_though_the_trainer_is_lost(monkeypatch, tmp_path):
     moves = Moves(tmp_path / "pid")
     model = large_model()
