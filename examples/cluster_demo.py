@@ -120,7 +120,16 @@ def heard(process):
 
 
 def hosts(*words):
-    subprocess.run([HOSTS, *map(str, words)], check=True)  # noqa: S603 - this repository's script
+    """Run the script. Where this is interrupted on the way, it first removes what it has made."""
+    process = subprocess.Popen([HOSTS, *map(str, words)])  # noqa: S603 - this repository's script
+    try:
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if code:
+        raise subprocess.CalledProcessError(code, process.args)
 
 
 @contextmanager

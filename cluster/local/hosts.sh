@@ -127,7 +127,7 @@ up() {
     local number
     [[ $(id -u) == 0 ]] || fail "namespaces are made by root alone"
     [[ ! -e $FOLDER ]] || fail "$FOLDER is there already: end those hosts first, with 'down'"
-    trap down EXIT # whatever ends it half way
+    trap 'trap "" INT TERM; down' EXIT # whatever ends it half way, and however often
     make_bridge
     echo "127.0.0.1 localhost" > "$FOLDER/names"
     printf 'nameserver 127.0.0.1\noptions timeout:1 attempts:1\n' > "$FOLDER/resolver"

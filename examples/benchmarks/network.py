@@ -178,7 +178,16 @@ def address_of(host):
 
 
 def hosts(*words):
-    subprocess.run([SCRIPT, *map(str, words)], check=True)  # noqa: S603 - this repository's script
+    """Run the script. Where this is interrupted on the way, it first removes what it has made."""
+    process = subprocess.Popen([SCRIPT, *map(str, words)])  # noqa: S603 - this repository's script
+    try:
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if code:
+        raise subprocess.CalledProcessError(code, process.args)
 
 
 def on_host(host, *command, **options):

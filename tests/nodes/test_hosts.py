@@ -5,11 +5,14 @@ Needs root and what `cluster/local/hosts.sh` needs.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import wait_until
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "local" / "hosts.sh"
@@ -236,3 +239,25 @@ def test_the_demo_loses_a_host_in_mid_epoch_and_ends_well():
     assert "rfdemo-2" in done.stdout
     assert namespaces() == before
     assert not Path(folder).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("may_make_hosts")
+def test_hosts_whose_start_is_interrupted_again_and_again_are_removed():
+    before = namespaces()
+    folder = Path("/var/tmp/rayfeed-interrupted")  # noqa: S108 - removed by what makes it, or this fails
+    own = {"RAYFEED_HOSTS_FOLDER": str(folder), "RAYFEED_HOSTS_NAME": "rfint", "RAYFEED_HOSTS_NETWORK": "10.81.0"}
+    looks = [SCRIPT, "exec", "2", "true"]
+    with subprocess.Popen(  # noqa: S603 - as above
+        [SCRIPT, "up", "3"], env=os.environ | own, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        wait_until(
+            lambda: subprocess.run(looks, env=os.environ | own, capture_output=True, check=False).returncode == 0,  # noqa: S603
+            "its hosts do not come",
+            seconds=SECONDS,
+        )
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C
+        wait_until(lambda: process.poll() is not None or process.terminate(), "they are not removed", seconds=SECONDS)
+    assert process.returncode != 0
+    assert namespaces() == before
+    assert not folder.exists()
