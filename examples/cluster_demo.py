@@ -125,9 +125,8 @@ def hosts(*words):
     try:
         code = process.wait()
     finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+        process.terminate()  # does nothing where it has ended
+        process.wait()
     if code:
         raise subprocess.CalledProcessError(code, process.args)
 

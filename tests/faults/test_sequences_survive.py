@@ -8,6 +8,7 @@ import re
 import signal
 
 import pytest
+import ray
 from ray.exceptions import RuntimeEnvSetupError
 
 import rayfeed
@@ -84,6 +85,23 @@ def test_without_restarts_the_feed_goes_on_with_the_rest(tmp_path):
             str(warning.message),
         )
     assert len(told) == 2
+
+
+def test_a_lost_producer_is_not_counted_before_it_is_no_longer_one_that_works(monkeypatch):
+    kill, seen = ray.kill, []
+
+    def look_and_kill(actor, **options):
+        seen.append((feed.stats().lost_producers, len(feed.processes())))
+        kill(actor, **options)
+
+    with rayfeed.Feed(Numbered(40), 2, use_multiprocessing=True) as feed:
+        wait_until(lambda: is_settled(feed), "the queue does not fill")
+        with monkeypatch.context() as patched:
+            patched.setattr(ray, "kill", look_and_kill)
+            os.kill(feed.processes()[0].pid, signal.SIGKILL)
+            wait_until(lambda: feed.stats().lost_producers == 1, "the loss is not noticed")
+        assert seen == [(0, 2)]
+        assert numbers_of(feed) == list(range(40))
 
 
 def test_one_lost_too_often_is_told_and_replaced_once_its_restarts_are_older(monkeypatch):
